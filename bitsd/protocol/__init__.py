@@ -1,0 +1,1 @@
+"""The BITS upload protocol [MC-BUP] as pure rules: no clock, disk, loop or log."""
