@@ -63,6 +63,7 @@ class Reason(Enum):
     NO_FOLDER = _Row(404, None, _SERVER, "the destination's folder does not exist")
     ENTITY_GONE = _Row(404, None, _SERVER, "the uploaded bytes are gone")
     STALLED = _Row(408, None, _SERVER, "the body was too slow in coming")
+    CUT_OFF = _Row(408, None, _SERVER, "the connection broke inside the body")
     APPLICATION_TIMEOUT = _Row(
         408, Hresult.REMOTE_PROGRAM, _APPLICATION, "the application did not answer"
     )

@@ -148,6 +148,14 @@ class Session:
         """The session once `received` bytes are held, from the start."""
         return replace(self, received=received)
 
+    def delivered(self, reply_url: str | None) -> "Session":
+        """The session once its entity got its name or went to the application."""
+        return replace(self.after(Event.DELIVERED), reply_url=reply_url)
+
+    def rejected(self, status: int) -> "Session":
+        """The session once the application said that it will never take the entity."""
+        return replace(self.after(Event.FAILED), refused=status)
+
     def expired(self, now: datetime, session_timeout: timedelta) -> bool:
         """Nothing was stored for longer than the timeout ([MC-BUP] 3.2.2.1)."""
         return now - self.touched > session_timeout

@@ -1,0 +1,177 @@
+"""The body of a fragment, from the socket into whatever stores it.
+
+For the length of the body its connection's transport is lent to a protocol that
+reads into one reusable buffer, which costs half of what a stream of chunks does and
+holds nothing in memory (protocol-notes/performance.md). A body just ends: peer gone,
+too slow, superseded or server stopping look the same to whoever stores it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+from aiohttp import web
+
+from .connection import Connection
+from .protocol.refusal import Reason
+
+#: A body that brings less than this in a window of `stall_timeout` is too slow.
+MINIMUM_PROGRESS = 4096
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def _drop(_chunk: memoryview) -> None:
+    pass
+
+
+class FragmentBody(asyncio.BufferedProtocol):
+    """A `turns.Body` over a connection.
+
+    Make it before the handler's first `await`: from then on the connection is not
+    read, so that the end of it cannot overtake bytes that came before.
+
+    Args:
+        request: whose body it is; not chunked.
+        length: of the body, in bytes.
+        buffer: to read into; may be shared by all connections of an event loop,
+            since what is read is stored before anything else runs.
+        stall_timeout: seconds in which `MINIMUM_PROGRESS` has to come.
+    """
+
+    def __init__(
+        self,
+        request: web.BaseRequest,
+        length: int,
+        buffer: memoryview,
+        stall_timeout: float,
+    ) -> None:
+        protocol = request.protocol
+        if not isinstance(protocol, Connection):
+            raise TypeError("a fragment's body needs a Connection of ours")
+        self._connection = protocol
+        self._transport = request.transport
+        self._buffer = buffer
+        self._stall_timeout = stall_timeout
+        self._head = request.content.read_nowait() if length else b""
+        self._remaining = length - len(self._head)
+        self._expected = (
+            self._remaining > 0
+            and not self._head
+            and request.headers.get("Expect", "").lower() == "100-continue"
+        )
+        self._content = request.content
+        self._sink: Callable[[memoryview], None] = _drop
+        self._timer: asyncio.TimerHandle | None = None
+        self._end: asyncio.Future[None] | None = None
+        self._progress = 0
+        self.ended: Reason | None = None
+        if self._transport is None:
+            self.ended = Reason.CUT_OFF
+        elif self._remaining:
+            self._transport.pause_reading()
+
+    async def into(self, sink: Callable[[memoryview], None]) -> None:
+        """Hand every chunk to `sink` until the body ends, whole or not."""
+        if self.ended is Reason.SUPERSEDED:
+            return
+        head, self._head = self._head, b""
+        if head:
+            sink(memoryview(head))
+        if self._remaining and self.ended is None:
+            await self._lend(sink)
+
+    async def drain(self, seconds: float) -> bool:
+        """Read the rest and drop it; True when the connection can go on after it.
+
+        Args:
+            seconds: how long to try.
+        """
+        # RFC 9110 10.1.1: a client that waits for 100 may never send its body.
+        if not self._expected:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self.into(_drop)
+        if self._remaining:
+            self._content.feed_eof()  # or aiohttp would wait for it once more
+        return not self._remaining
+
+    def cut(self, reason: Reason) -> None:
+        """Let the body end here."""
+        if self.ended is None and self._remaining:
+            self.ended = reason
+            self._finish(None)
+
+    async def _lend(self, sink: Callable[[memoryview], None]) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            self.ended = Reason.CUT_OFF
+            return
+        if self._expected:
+            self._expected = False
+            transport.write(_CONTINUE)
+        loop = asyncio.get_running_loop()
+        self._sink = sink
+        self._end = loop.create_future()
+        self._progress = 0
+        self._timer = loop.call_later(self._stall_timeout, self._watch, loop)
+        transport.set_protocol(self)
+        transport.resume_reading()
+        try:
+            await self._end
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._end = None
+            transport.pause_reading()
+            transport.set_protocol(self._connection)
+            if not self._remaining:
+                self._connection.body_received()
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._progress < MINIMUM_PROGRESS:
+            self.cut(Reason.STALLED)
+        else:
+            self._progress = 0
+            self._timer = loop.call_later(self._stall_timeout, self._watch, loop)
+
+    def _finish(self, error: OSError | None) -> None:
+        if self._end is None or self._end.done():
+            return
+        if self._transport is not None:
+            self._transport.pause_reading()
+        if error is None:
+            self._end.set_result(None)
+        else:
+            self._end.set_exception(error)
+
+    # asyncio.BufferedProtocol, while the transport is lent
+
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        """Never more than the body has, so that nothing is read too much."""
+        return self._buffer[: self._remaining]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """`nbytes` of the body came."""
+        self._remaining -= nbytes
+        self._progress += nbytes
+        try:
+            self._sink(self._buffer[:nbytes])
+        except OSError as error:
+            self._finish(error)
+        else:
+            if not self._remaining:
+                self._finish(None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The peer is gone; aiohttp has to know as well."""
+        self.cut(Reason.CUT_OFF)
+        self._connection.connection_lost(error)
+
+    def pause_writing(self) -> None:
+        """About an earlier answer, which is aiohttp's."""
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        """About an earlier answer, which is aiohttp's."""
+        self._connection.resume_writing()

@@ -1,0 +1,162 @@
+"""The `bitsd` command."""
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from . import __version__, journal
+from .config import Config, ConfigError, for_folder, load, warnings
+from .explain import ACCEPTED, explain
+from .server import CannotStart, Server
+
+_FOLDER = Path("images")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code.
+
+    0 done, 1 it did not work (one line on stderr says what to do), 2 wrong usage.
+    """
+    given = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = given.run
+    try:
+        return run(given)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"bitsd: {problem}", file=sys.stderr)
+    except CannotStart as error:
+        print(f"bitsd: {error}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bitsd",
+        description="A server for BITS uploads and ranged downloads.",
+    )
+    parser.add_argument("--version", action="version", version=f"bitsd {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_serve(commands.add_parser("serve", help="serve folders to BITS clients"))
+    check = commands.add_parser(
+        "check-config", help="say what is wrong with a configuration file"
+    )
+    check.add_argument("file", type=Path, metavar="FILE")
+    check.set_defaults(run=_check_config)
+    tell = commands.add_parser(
+        "explain", help="say what an error code means and what to do"
+    )
+    tell.add_argument("code", metavar="CODE", help=ACCEPTED)
+    tell.set_defaults(run=_explain)
+    return parser
+
+
+def _add_serve(serve: argparse.ArgumentParser) -> None:
+    where = serve.add_mutually_exclusive_group()
+    where.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        metavar="FOLDER",
+        help="uploads and downloads without a configuration file; made if missing "
+        "(default: ./images)",
+    )
+    where.add_argument(
+        "--config", type=Path, metavar="FILE", help="everything from a TOML file"
+    )
+    serve.add_argument(
+        "--listen",
+        metavar="HOST:PORT",
+        help="with FOLDER (default: 127.0.0.1:8080)",
+    )
+    serve.add_argument("--url", metavar="/NAME", help="with FOLDER (default: /images)")
+    serve.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="with FOLDER: an upload may replace a file",
+    )
+    serve.set_defaults(run=_serve, usage_error=serve.error)
+
+
+def _serve(given: argparse.Namespace) -> int:
+    if given.config is not None and (given.listen or given.url or given.overwrite):
+        given.usage_error("--listen, --url and --overwrite go with FOLDER")
+    config = _folder_config(given) if given.config is None else load(given.config)
+    _start_log()
+    for warning in warnings(config):
+        journal.log.warning("%s", warning)
+    asyncio.run(_run(config, hint=given.config is None))
+    return 0
+
+
+def _folder_config(given: argparse.Namespace) -> Config:
+    folder: Path = given.folder or _FOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotStart(f"cannot make {folder}: {error.strerror}") from None
+    return for_folder(
+        folder,
+        address=given.listen or "127.0.0.1:8080",
+        url=given.url or "/images",
+        overwrite=given.overwrite,
+    )
+
+
+async def _run(config: Config, *, hint: bool) -> None:
+    """Serve until a signal asks to stop."""
+    server = Server(config)
+    await server.start()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    # A daemon's way to say "read your files again"; there are none yet to read.
+    loop.add_signal_handler(signal.SIGHUP, journal.note, "nothing-to-reload")
+    for url in server.urls:
+        print(f"listening on {url}", flush=True)
+    if hint:
+        _print_hint(server.urls[0] + config.directory[0].url.rstrip("/"))
+    await stop.wait()
+    await server.stop()
+
+
+def _print_hint(url: str) -> None:
+    print(
+        f"\n  {url}/  is ready. Upload to it from Windows PowerShell:\n\n"
+        "  Start-BitsTransfer -TransferType Upload "
+        f"-Source .\\image.ckm -Destination {url}/image.ckm\n",
+        flush=True,
+    )
+
+
+def _start_log() -> None:
+    logging.Formatter.converter = time.gmtime
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S",
+    )
+
+
+def _check_config(given: argparse.Namespace) -> int:
+    config = load(given.file)
+    for warning in warnings(config):
+        print(f"warning: {warning}")
+    places = ", ".join(directory.url for directory in config.directory)
+    print(f"{given.file}: no problems; serves {places}")
+    return 0
+
+
+def _explain(given: argparse.Namespace) -> int:
+    text = explain(given.code)
+    if text is None:
+        print(f"bitsd: not a code: give {ACCEPTED}", file=sys.stderr)
+        return 1
+    print(text)
+    return 0

@@ -1,0 +1,198 @@
+"""A TOML file into a `Config`, or into every problem that it has.
+
+Each value is converted by itself, so that no problem hides another; then the rules
+between settings are checked.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import msgspec
+
+from . import quantities, rules
+from .settings import EVERYONE, LATER, Config, Directory, Listen, Size
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Directory",
+    "Listen",
+    "for_folder",
+    "load",
+    "warnings",
+]
+
+_Struct = TypeVar("_Struct", bound=msgspec.Struct)
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used.
+
+    Attributes:
+        problems: a line each: file, key, what is wrong, what is allowed.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+def load(path: Path) -> Config:
+    """Read a configuration file.
+
+    Raises:
+        ConfigError: with everything that is wrong.
+    """
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot read it: {error.strerror}"]) from None
+    except UnicodeDecodeError:
+        raise ConfigError([f"{path}: not UTF-8 text"]) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{path}: not TOML: {error}"]) from None
+    try:
+        return from_table(table, path.parent)
+    except ConfigError as error:
+        raise ConfigError([f"{path}: {line}" for line in error.problems]) from None
+
+
+def for_folder(folder: Path, *, address: str, url: str, overwrite: bool) -> Config:
+    """The configuration of `bitsd serve FOLDER`: anonymous uploads and downloads.
+
+    Raises:
+        ConfigError: as `load`; also for an address that others can reach.
+    """
+    table = {
+        "listen": [{"address": address}],
+        "directory": [
+            {"url": url, "path": str(folder), "upload": True, "overwrite": overwrite}
+        ],
+    }
+    return from_table(table, Path.cwd())
+
+
+def from_table(table: Mapping[str, Any], base: Path) -> Config:
+    """A configuration from what TOML holds; relative paths are relative to `base`.
+
+    Raises:
+        ConfigError: with everything that is wrong.
+    """
+    reader = _Reader(base)
+    config = reader.read(Config, table, "")
+    problems = reader.problems
+    if config is not None:
+        config = _with_defaults_for_all(config)
+        problems += rules.problems(config)
+    if problems or config is None:
+        raise ConfigError(problems)
+    return config
+
+
+def warnings(config: Config) -> list[str]:
+    """Settings that work and that an operator should have thought about."""
+    lines = []
+    for index, directory in enumerate(config.directory):
+        key = f"directory[{index}]"
+        anonymous = directory.upload and EVERYONE in directory.write
+        if anonymous and directory.allow_anonymous_uploads:
+            lines.append(f"{key}: anyone who reaches {directory.url} may upload")
+        if anonymous and directory.overwrite:
+            lines.append(f"{key}.overwrite: anyone may replace files")
+        if directory.durability == "publish":
+            detail = "a power cut loses acknowledged bytes of unfinished uploads"
+            lines.append(f"{key}.durability: {detail}")
+        if directory.upload and directory.maximum_upload_size is None:
+            detail = "not set: one upload may fill the disk"
+            if not directory.minimum_free_space:
+                lines.append(f"{key}.maximum_upload_size: {detail}")
+    return lines
+
+
+def _with_defaults_for_all(config: Config) -> Config:
+    """What is allowed at the top is allowed in every directory."""
+    directories = tuple(
+        msgspec.structs.replace(
+            directory,
+            allow_anonymous_uploads=directory.allow_anonymous_uploads
+            or config.allow_anonymous_uploads,
+        )
+        for directory in config.directory
+    )
+    return msgspec.structs.replace(config, directory=directories)
+
+
+class _Reader:
+    """Reads tables into structs, one value at a time."""
+
+    def __init__(self, base: Path) -> None:
+        self.problems: list[str] = []
+        self._base = base
+
+    def read(
+        self, kind: type[_Struct], table: Mapping[str, Any], where: str
+    ) -> _Struct | None:
+        """The struct, or None when a value of it has a problem."""
+        fields = {field.name: field for field in msgspec.structs.fields(kind)}
+        before = len(self.problems)
+        values = {}
+        for key, value in table.items():
+            field = fields.get(key)
+            if field is None:
+                self._tell(f"{where}{key}", f"unknown setting{_nearest(key, fields)}")
+            else:
+                values[key] = self._value(field.type, value, f"{where}{key}")
+        for name, field in fields.items():
+            if field.required and name not in table:
+                self._tell(f"{where}{name}", "is missing")
+        return kind(**values) if len(self.problems) == before else None
+
+    def _value(self, hint: object, value: object, key: str) -> object:
+        """One value; a problem is told, and then the value does not matter."""
+        metas = get_args(hint)[1:]
+        if value and LATER in metas:
+            self._tell(key, "not available yet; this version has no sign-in")
+            return None
+        try:
+            return self._converted(hint, value, key)
+        except ValueError as error:
+            self._tell(key, str(error))
+            return None
+
+    def _converted(self, hint: object, value: object, key: str) -> object:
+        kind = get_args(hint)[0]
+        if kind == tuple[Listen, ...]:
+            return self._tables(Listen, value, key)
+        if kind == tuple[Directory, ...]:
+            return self._tables(Directory, value, key)
+        if kind in (Size, Size | None):
+            return quantities.size(value)
+        if kind is timedelta:
+            return quantities.time(value)
+        if kind in (Path, Path | None):
+            return self._base / msgspec.convert(value, str)
+        converted: object = msgspec.convert(value, hint)
+        return converted
+
+    def _tables(
+        self, kind: type[_Struct], value: object, key: str
+    ) -> tuple[_Struct | None, ...]:
+        if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
+            self._tell(key, f"write it as [[{key}]]")
+            return ()
+        return tuple(
+            self.read(kind, table, f"{key}[{index}].")
+            for index, table in enumerate(value)
+        )
+
+    def _tell(self, key: str, problem: str) -> None:
+        self.problems.append(f"{key}: {problem}")
+
+
+def _nearest(key: str, known: Mapping[str, object]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""

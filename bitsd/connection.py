@@ -1,0 +1,193 @@
+"""aiohttp's HTTP/1.1, as far as BITS needs it to be different.
+
+Everything that leans on how aiohttp works inside is in this module: its minor version
+is pinned, and `server.self_test` asks at each start whether it still holds.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import HttpRequestParserPy
+from aiohttp.web_protocol import (
+    MAX_MSG_QUEUE_SIZE,
+    RequestHandler,
+    RequestPayloadError,
+)
+from multidict import CIMultiDict
+
+from . import __version__, journal
+from .protocol.refusal import Reason, Refusal
+from .protocol.wire import Ack
+
+#: Longest request line, and longest header field: room for a Kerberos ticket.
+MAXIMUM_LINE = 65_536
+
+#: Header fields of a request, a bound on memory.
+MAXIMUM_FIELDS = 128
+
+SERVER = f"bitsd/{__version__}"
+
+_FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nBITS-Packet-Type: Ack\r\nRetry-After: 30\r\n"
+    b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+)
+
+
+def response(ack: Ack, *, close: bool = False) -> web.Response:
+    """An Ack as aiohttp sends it; a 503 says when to come again."""
+    headers = CIMultiDict(ack.fields())
+    headers["Cache-Control"] = "no-store"
+    headers["Server"] = SERVER
+    if ack.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = "30"
+    answer = web.Response(status=ack.status, headers=headers)
+    if close:
+        answer.force_close()
+    return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a connection may take; times in seconds.
+
+    Attributes:
+        connections: how many there may be at once; one more is refused.
+        header: for the rest of a request's header once some of it came.
+        idle: for the next request to begin.
+        drain: for a body that nobody wants, before the connection is closed.
+    """
+
+    connections: int
+    header: float
+    idle: float
+    drain: float
+
+
+class Connection(RequestHandler):
+    """One client's connection."""
+
+    __slots__ = ("_header_timer", "_server")
+
+    def __init__(self, server: "HttpServer", loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(
+            server,
+            loop=loop,
+            # None is what switches it off, whatever the annotation says.
+            access_log=None,  # type: ignore[arg-type]
+            keepalive_timeout=server.limits.idle,
+            lingering_time=server.limits.drain,
+            max_line_size=MAXIMUM_LINE,
+            max_field_size=MAXIMUM_LINE,
+            max_headers=MAXIMUM_FIELDS,
+        )
+        self._server = server
+        self._header_timer: asyncio.TimerHandle | None = None
+        # aiohttp's C parser answers 400 to any method outside llhttp's list, before
+        # a handler runs; BITS_POST is not in it. The Python parser takes any token.
+        # A body that it would decompress would not have the offsets it says it has.
+        self._parser = HttpRequestParserPy(
+            self,
+            loop,
+            self._read_bufsize,
+            max_line_size=self.max_line_size,
+            max_field_size=self.max_field_size,
+            max_headers=self.max_headers,
+            payload_exception=RequestPayloadError,
+            auto_decompress=False,
+            max_msg_queue_size=MAX_MSG_QUEUE_SIZE,
+        )
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Refuse it when there are too many."""
+        if self._server.full and isinstance(transport, asyncio.Transport):
+            journal.warn("full", connections=len(self._server.connections))
+            self._manager = None
+            self._force_close = True
+            transport.write(_FULL)
+            transport.close()
+        else:
+            super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Stop the clock."""
+        self._stop_clock()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Give a header that came in part its time, and no more."""
+        super().data_received(data)
+        if self._messages or self._request_in_progress:
+            self._stop_clock()
+        elif self._header_timer is None and not self._force_close:
+            self._header_timer = self._loop.call_later(
+                self._server.limits.header, self._header_late
+            )
+
+    def _stop_clock(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+    def _header_late(self) -> None:
+        journal.note("slow-header", client=self.peername)
+        self.force_close()
+
+    def body_received(self) -> None:
+        """Go on with the next request: the body of this one came another way."""
+        if self._parser is None or self.transport is None:
+            return
+        # aiohttp has no public way to take a body off its hands.
+        waiting = self._parser._payload_parser  # noqa: SLF001
+        if waiting is not None:
+            # To the parser the body ends with one byte more, which nobody reads.
+            waiting._length = 1  # noqa: SLF001
+            self.data_received(b"\0")
+            self.transport.resume_reading()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        _status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The last line of defence: an Ack that says nothing, a log that says all."""
+        if isinstance(exc, HttpProcessingError):
+            journal.note("unreadable", client=request.remote, detail=message)
+            refusal = Refusal(Reason.MALFORMED, "unreadable request")
+        else:
+            journal.log.error("internal error", exc_info=exc)
+            refusal = Refusal(Reason.INTERNAL, "internal error")
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer had begun")
+        return response(Ack.refusing(refusal), close=True)
+
+
+class HttpServer(web.Server):
+    """The connections of all listeners.
+
+    Args:
+        handler: answers requests.
+        limits: of each connection.
+    """
+
+    def __init__(
+        self,
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        limits: Limits,
+    ) -> None:
+        super().__init__(handler)
+        self.limits = limits
+
+    @property
+    def full(self) -> bool:
+        """One more connection would be too many."""
+        return len(self._connections) >= self.limits.connections
+
+    def __call__(self) -> Connection:
+        """A protocol for a new connection."""
+        return Connection(self, self._loop)

@@ -1,0 +1,153 @@
+"""The only place where the path of a URL becomes the path of a file.
+
+A target is split at its slashes and percent-decoded once, as UTF-8. Names that
+mean something else to Windows, to a shell or to this server are refused, and
+whatever is opened is looked up again by the kernel's own name for it, so that no
+link leads out of the folder (protocol-notes/names.md).
+"""
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import unquote_to_bytes
+
+from .protocol.refusal import Reason, Refusal
+from .protocol.session import Destination
+
+#: The folder of the sessions, below a directory's own.
+SESSIONS = "BITS-Sessions"
+
+#: Where the replies of upload-reply jobs are fetched, below a directory's URL.
+REPLIES = "BITS-Replies"
+
+#: Longest name in bytes that Linux file systems take.
+MAXIMUM_NAME = 255
+
+_RESERVED = frozenset((SESSIONS.casefold(), REPLIES.casefold()))
+_BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+# What Windows forbids in names; `:` would also open an alternate stream there.
+_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')
+_DEVICE = re.compile(
+    r"(?:con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(?:\..*)?",
+    re.IGNORECASE,
+)
+
+
+def names(target: str) -> tuple[str, ...]:
+    """The decoded names of a request target's path; the last is "" after a slash.
+
+    Args:
+        target: as on the wire, origin or absolute form (RFC 9112 3.2), with
+            undecodable bytes as surrogates.
+
+    Raises:
+        Refusal: MALFORMED, the target is not UTF-8 or a percent escape is broken.
+    """
+    if not target.startswith("/"):
+        _scheme, _, rest = target.partition("://")
+        target = rest[rest.find("/") :] if "/" in rest else "/"
+    path = re.split(r"[?#]", target, maxsplit=1)[0]
+    decoded = [_decoded(name) for name in path.split("/")]
+    return (*filter(None, decoded[:-1]), decoded[-1])
+
+
+def _decoded(name: str) -> str:
+    raw = name.encode("utf-8", "surrogateescape")
+    if _BROKEN_ESCAPE.search(raw):
+        raise Refusal(Reason.MALFORMED, f"a broken percent escape in {name[:80]!r}")
+    try:
+        return unquote_to_bytes(raw).decode()
+    except UnicodeDecodeError:
+        raise Refusal(Reason.MALFORMED, f"not UTF-8: {name[:80]!r}") from None
+
+
+def destination(path: Sequence[str]) -> Destination:
+    """Check the names below a directory's URL.
+
+    Raises:
+        Refusal: IS_A_FOLDER (the path ends in a slash), MALFORMED (a name that no
+            Windows client could store) or ACCESS_DENIED (our own folders).
+    """
+    if not path or not path[-1]:
+        raise Refusal(Reason.IS_A_FOLDER, "the URL ends in a slash")
+    for name in path:
+        _check_name(name)
+    if path[0].casefold() in _RESERVED:
+        raise Refusal(Reason.ACCESS_DENIED, f"{path[0]} is the server's own")
+    return Destination("/".join(path))
+
+
+def _check_name(name: str) -> None:
+    if (
+        name in (".", "..")
+        or name[-1] in ". "
+        or _FORBIDDEN.search(name)
+        or _DEVICE.fullmatch(name)
+    ):
+        raise Refusal(Reason.MALFORMED, f"not a name for a file: {name[:80]!r}")
+    if len(name.encode()) > MAXIMUM_NAME:
+        raise Refusal(Reason.MALFORMED, f"a name of over {MAXIMUM_NAME} bytes")
+
+
+class Folder:
+    """A directory's folder on disk, and the way to files in it that never leaves it.
+
+    Every method blocks and belongs in a thread.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve(strict=True)
+        self.sessions = self.path / SESSIONS
+        self._inside = f"{self.path}/".replace("//", "/")
+
+    def open(self, wanted: Destination) -> BinaryIO:
+        """Open a published file for reading; the caller closes it.
+
+        Raises:
+            OSError: there is no such regular file inside the folder.
+        """
+        with self._found(self.path / wanted) as handle:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise FileNotFoundError(errno.ENOENT, "not a file", wanted)
+            return Path(f"/proc/self/fd/{handle}").open("rb")
+
+    @contextmanager
+    def parent(self, wanted: Destination) -> Iterator[tuple[int, str]]:
+        """The open folder where `wanted` is or will be, and its name in there.
+
+        Raises:
+            OSError: there is no such folder inside the folder, or it is on
+                another file system, where a finished upload could not be linked.
+        """
+        path = self.path / wanted
+        with self._found(path.parent) as handle:
+            if os.fstat(handle).st_dev != self.path.stat().st_dev:
+                raise OSError(errno.EXDEV, "on another file system", str(path.parent))
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+            opened = os.open(f"/proc/self/fd/{handle}", flags)
+        try:
+            yield opened, path.name
+        finally:
+            os.close(opened)
+
+    @contextmanager
+    def _found(self, path: Path) -> Iterator[int]:
+        """A handle that is known to be inside the folder, wherever links led.
+
+        O_PATH opens nothing yet: a pipe does not wait and a device is not told.
+        """
+        handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            real = Path(f"/proc/self/fd/{handle}").readlink()
+            if not f"{real}/".startswith(self._inside) or real.is_relative_to(
+                self.sessions
+            ):
+                raise FileNotFoundError(errno.ENOENT, "outside the folder", str(path))
+            yield handle
+        finally:
+            os.close(handle)

@@ -1,0 +1,35 @@
+"""What happened, for the operator: one line an event, `name key=value ...`.
+
+Values that came from the wire are quoted, so no client can write lines of its own.
+"""
+
+import json
+import logging
+import re
+
+log = logging.getLogger("bitsd")
+
+_PLAIN = re.compile(r"[\w./:@{}()+,%~-]+", re.ASCII)
+
+
+def note(event: str, **facts: object) -> None:
+    """Write what went as it should."""
+    _write(logging.INFO, event, facts)
+
+
+def warn(event: str, **facts: object) -> None:
+    """Write what an operator may have to look at."""
+    _write(logging.WARNING, event, facts)
+
+
+def _write(level: int, event: str, facts: dict[str, object]) -> None:
+    if log.isEnabledFor(level):
+        words = (f"{name}={_shown(value)}" for name, value in facts.items())
+        log.log(level, "%s", " ".join((event, *words)))
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) else json.dumps(text)

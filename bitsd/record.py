@@ -1,0 +1,87 @@
+"""`session.json`: all of a session but its bytes and their count."""
+
+import os
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from .protocol.session import Session, State
+
+_FORMAT = 1
+
+
+class SessionNotFound(Exception):
+    """There is no such session, or not enough of it is left; says which."""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """What the file says."""
+
+    format: int
+    destination: str
+    url: str
+    created: datetime
+    user: str | None
+    address: str
+    total: int | None
+    state: State
+    reply_url: str | None
+    refused: int | None
+
+
+def write(home: Path, session: Session) -> None:
+    """Replace the record of the session in `home`, atomically and durably."""
+    record = Record(
+        format=_FORMAT,
+        destination=session.destination,
+        url=session.url,
+        created=session.created,
+        user=session.user,
+        address=session.address,
+        total=session.total,
+        state=session.state,
+        reply_url=session.reply_url,
+        refused=session.refused,
+    )
+    staged = home / "session.json.new"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    file = os.open(staged, flags, 0o600)
+    try:
+        os.write(file, msgspec.json.encode(record))
+        os.fsync(file)
+    finally:
+        os.close(file)
+    staged.rename(home / "session.json")
+    sync_folder(home)
+
+
+def read(home: Path) -> tuple[Record, float]:
+    """The record in `home`, and its mtime in seconds.
+
+    Raises:
+        SessionNotFound: there is none, or it cannot be used; says which.
+    """
+    path = home / "session.json"
+    try:
+        with path.open("rb") as file:
+            modified = os.fstat(file.fileno()).st_mtime
+            text = file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        raise SessionNotFound(f"no session {home.name}") from None
+    try:
+        record = msgspec.json.decode(text, type=Record)
+    except msgspec.MsgspecError as error:
+        raise SessionNotFound(f"{path} is damaged: {error}") from None
+    if record.format != _FORMAT:
+        raise SessionNotFound(f"{path} was written by another version")
+    return record, modified
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    file = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

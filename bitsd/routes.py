@@ -1,0 +1,196 @@
+"""From a request to its directory, and from what that does to an answer.
+
+Every answer to a `BITS_POST` is an Ack, refusals included; the body that came with a
+refused packet is read first, so that the connection lives on.
+"""
+
+import asyncio
+import errno
+import re
+from collections.abc import Sequence
+from http import HTTPStatus
+from pathlib import PurePosixPath
+from typing import BinaryIO
+from urllib.parse import quote
+
+from aiohttp import web
+
+from . import journal
+from .body import FragmentBody
+from .config import Config, Directory
+from .connection import SERVER, response
+from .destination import REPLIES, Folder, destination, names
+from .disk import refusal_of
+from .download import respond
+from .protocol import wire
+from .protocol.refusal import Reason, Refusal
+from .protocol.wire import (
+    Ack,
+    CancelSession,
+    CloseSession,
+    CreateSession,
+    Fragment,
+    Packet,
+    Ping,
+)
+from .sessions import Caller, Sessions
+
+#: Read into at once, and shared by all connections.
+BUFFER_BYTES = 1 << 20
+
+EVERYONE = "*"
+OCTETS = "application/octet-stream"
+
+_METHODS = f"GET, HEAD, {wire.METHOD}"
+_HOST = re.compile(r"[\w.:\[\]-]{0,255}", re.ASCII)
+_PRINTABLE = "".join(chr(code) for code in range(0x21, 0x7F))
+
+
+class Place:
+    """One configured directory at work.
+
+    Attributes:
+        sessions: None where uploads are not enabled.
+    """
+
+    def __init__(self, directory: Directory) -> None:
+        self.directory = directory
+        self.prefix = tuple(filter(None, names(directory.url)))
+        self.folder = Folder(directory.path)
+        self.sessions = Sessions(directory) if directory.upload else None
+
+
+class Routes:
+    """The handler of every request."""
+
+    def __init__(self, config: Config, places: Sequence[Place]) -> None:
+        self._places = places
+        self._stall_timeout = config.stall_timeout.total_seconds()
+        self._drain_timeout = config.drain_timeout.total_seconds()
+        self._buffer = memoryview(bytearray(BUFFER_BYTES))
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request."""
+        match request.method:
+            case wire.METHOD:
+                return await self._packet(request)
+            case "GET" | "HEAD":
+                return await self._download(request)
+            case _:
+                return _plain(HTTPStatus.METHOD_NOT_ALLOWED, Allow=_METHODS)
+
+    async def _packet(self, request: web.BaseRequest) -> web.Response:
+        """Serve one packet ([MC-BUP] 3.2.5.2)."""
+        length = 0 if request.headers.get("Transfer-Encoding") else _length(request)
+        body = FragmentBody(request, length, self._buffer, self._stall_timeout)
+        packet: Packet | None = None
+        try:
+            packet = wire.parse(request.headers.items())
+            ack = await self._served(request, packet, body)
+        except Refusal as refusal:
+            ack = _refused(request, packet, refusal)
+        except OSError as error:
+            ack = _refused(request, packet, refusal_of(error))
+        whole = await body.drain(self._drain_timeout)
+        return response(ack, close=not whole)
+
+    async def _served(
+        self, request: web.BaseRequest, packet: Packet, body: FragmentBody
+    ) -> Ack:
+        place, path = self._place(request)
+        if place.sessions is None:
+            detail = f"set upload = true for {place.directory.url}"
+            raise Refusal(Reason.UPLOADS_DISABLED, detail)
+        if EVERYONE not in place.directory.write:
+            detail = f"write of {place.directory.url} lets nobody in"
+            raise Refusal(Reason.ACCESS_DENIED, detail)
+        if isinstance(packet, Ping):
+            return Ack()
+        address = request.remote or ""
+        caller = Caller(None, address, destination(path), _url(request))
+        match packet:
+            case CreateSession():
+                return await place.sessions.create(caller)
+            case Fragment():
+                return await place.sessions.fragment(packet, caller, body)
+            case CloseSession():
+                return await place.sessions.close(packet, caller)
+            case CancelSession():
+                return await place.sessions.cancel(packet, caller)
+
+    def _place(self, request: web.BaseRequest) -> tuple[Place, tuple[str, ...]]:
+        """The directory of a request, and the names below its URL."""
+        path = names(request.raw_path)
+        for place in self._places:
+            if path[: len(place.prefix)] == place.prefix:
+                return place, path[len(place.prefix) :]
+        raise Refusal(Reason.NO_FOLDER, "no directory has this URL")
+
+    async def _download(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer GET and HEAD ([MC-BUP] 3.5)."""
+        try:
+            place, path = self._place(request)
+            if EVERYONE not in place.directory.read:
+                return _plain(HTTPStatus.FORBIDDEN)
+            file = await self._opened(place, path)
+        except Refusal as refusal:
+            malformed = refusal.reason is Reason.MALFORMED
+            return _plain(HTTPStatus.BAD_REQUEST if malformed else HTTPStatus.NOT_FOUND)
+        except OSError as error:
+            return _plain(_status_of(error))
+        suffix = PurePosixPath(path[-1]).suffix.lower()
+        content_type = place.directory.mime_types.get(suffix, OCTETS)
+        return await respond(
+            request, file, content_type, stall_timeout=self._stall_timeout
+        )
+
+    async def _opened(self, place: Place, path: tuple[str, ...]) -> BinaryIO:
+        """A published file or the reply of a session."""
+        if place.sessions is not None and len(path) > 1 and path[0] == REPLIES:
+            return await place.sessions.reply(wire.session_id(path[1]), None)
+        return await asyncio.to_thread(place.folder.open, destination(path))
+
+
+def _length(request: web.BaseRequest) -> int:
+    """The body's length; aiohttp has refused what is no number."""
+    return int(request.headers.get("Content-Length", "0"))
+
+
+def _url(request: web.BaseRequest) -> str:
+    """The absolute URL of a request, as one printable word."""
+    target = request.raw_path
+    if target.startswith("/"):
+        host = request.headers.get("Host", "")
+        if _HOST.fullmatch(host) is None:
+            raise Refusal(Reason.MALFORMED, f"Host {host[:80]!r}")
+        target = f"{request.scheme}://{host}{target}"
+    return quote(target.encode("utf-8", "surrogateescape"), safe=_PRINTABLE)
+
+
+def _refused(request: web.BaseRequest, packet: Packet | None, refusal: Refusal) -> Ack:
+    journal.warn(
+        "refused",
+        reason=refusal.reason.name.lower(),
+        status=refusal.status,
+        client=request.remote,
+        packet=None if packet is None else type(packet).__name__,
+        target=request.raw_path,
+        detail=refusal.detail,
+    )
+    return Ack.refusing(refusal, getattr(packet, "session_id", None))
+
+
+def _status_of(error: OSError) -> HTTPStatus:
+    match error.errno:
+        case errno.EACCES | errno.EPERM:
+            return HTTPStatus.FORBIDDEN
+        case errno.EMFILE | errno.ENFILE | errno.ENOMEM | errno.EIO:
+            return HTTPStatus.SERVICE_UNAVAILABLE
+        case _:
+            return HTTPStatus.NOT_FOUND
+
+
+def _plain(status: HTTPStatus, **headers: str) -> web.Response:
+    """A short answer for people."""
+    headers |= {"Server": SERVER, "X-Content-Type-Options": "nosniff"}
+    return web.Response(status=status, text=f"{status.phrase}\n", headers=headers)

@@ -1,0 +1,193 @@
+"""Every setting there is: its name, its default, its help, in one place each.
+
+The fields of the structs are the keys of the TOML file. `config` reads them, and
+protocol-notes/settings.md is checked against them.
+"""
+
+from datetime import timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Literal, NewType
+
+import msgspec
+
+DAY = timedelta(days=1)
+MINUTE = timedelta(minutes=1)
+SECOND = timedelta(seconds=1)
+
+EVERYONE = "*"
+
+
+Size = NewType("Size", int)
+"""Bytes."""
+
+
+def setting(help_text: str, *, at_least: int | None = None) -> msgspec.Meta:
+    """The help of a setting, and its smallest number."""
+    return msgspec.Meta(description=help_text, ge=at_least)
+
+
+#: Help that `config` takes for "the schema knows it, this version cannot do it".
+LATER = msgspec.Meta(extra={"later": True})
+
+
+class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One address to listen on."""
+
+    address: Annotated[
+        str, setting("`HOST:PORT`, `[V6]:PORT` or `unix:/PATH`; port 0 takes any")
+    ]
+    certificate: Annotated[Path | None, setting("PEM file of the server"), LATER] = None
+    key: Annotated[Path | None, setting("PEM file of its key"), LATER] = None
+    client_ca: Annotated[
+        Path | None, setting("CA of the certificates that clients must show"), LATER
+    ] = None
+
+    @property
+    def path(self) -> Path | None:
+        """The socket's path; None for TCP."""
+        _scheme, unix, path = self.address.rpartition("unix:")
+        return Path(path) if unix else None
+
+    @property
+    def host(self) -> str:
+        """Name or address to listen on."""
+        return self.address.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """TCP port; 0 is any."""
+        return int(self.address.rpartition(":")[2])
+
+    @property
+    def loopback(self) -> bool:
+        """Nobody on another machine can reach it."""
+        if self.path is not None or self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+class Directory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One folder at one URL: an IIS virtual directory."""
+
+    url: Annotated[str, setting("where clients find it, such as `/images`")]
+    path: Annotated[
+        Path, setting("its folder; published files are there under their final names")
+    ]
+    read: Annotated[
+        tuple[str, ...], setting('who may download: `["*"]` everyone, `[]` nobody')
+    ] = (EVERYONE,)
+    write: Annotated[
+        tuple[str, ...], setting('who may upload: `["*"]` everyone, `[]` nobody')
+    ] = (EVERYONE,)
+    authentication: Annotated[
+        tuple[str, ...], setting("ways to sign in, in the order offered"), LATER
+    ] = ()
+    upload: Annotated[bool, setting("uploads are enabled (IIS: BITSUploadEnabled)")] = (
+        False
+    )
+    overwrite: Annotated[
+        bool, setting("an upload may replace a file (IIS: BITSAllowOverwrites)")
+    ] = False
+    maximum_upload_size: Annotated[
+        Size | None, setting("largest file (IIS: BITSMaximumUploadSize)")
+    ] = None
+    session_timeout: Annotated[
+        timedelta,
+        setting("an upload without progress is forgotten (IIS: BITSSessionTimeout)"),
+    ] = 14 * DAY
+    sessions_per_user: Annotated[
+        int,
+        setting(
+            "uploads at once of one user, or of one address if anonymous; one more "
+            "gets 503 and none is deleted (IIS: BITSNumberOfSessionsLimit)",
+            at_least=1,
+        ),
+    ] = 50
+    minimum_free_space: Annotated[
+        Size, setting("below it new uploads get 503; 0 is off")
+    ] = Size(0)
+    notification: Annotated[
+        Literal["none", "by-reference", "by-value"],
+        setting("tell an application of each upload (IIS: BITSServerNotificationType)"),
+    ] = "none"
+    notification_url: Annotated[
+        str | None,
+        setting(
+            "its http or https URL, or one relative to the upload's "
+            "(IIS: BITSServerNotificationURL)"
+        ),
+    ] = None
+    notification_timeout: Annotated[
+        timedelta, setting("for its answer; BITS clients themselves wait 5 minutes")
+    ] = 4 * MINUTE
+    host_id: Annotated[
+        str | None,
+        setting("name of this node of a farm, without a port (IIS: BITSHostId)"),
+    ] = None
+    host_id_fallback_timeout: Annotated[
+        timedelta,
+        setting(
+            "after it a client tries the farm's name (IIS: BITSHostIdFallbackTimeout)"
+        ),
+    ] = DAY
+    durability: Annotated[
+        Literal["fragment", "publish"],
+        setting(
+            "what is on the disk before it is acknowledged: every fragment, or only "
+            "the finished file"
+        ),
+    ] = "fragment"
+    mime_types: Annotated[
+        dict[str, str],
+        setting("content types by suffix; any other is `application/octet-stream`"),
+    ] = {}
+    allow_anonymous_uploads: Annotated[
+        bool, setting("uploads without sign-in from other machines")
+    ] = False
+    allow_basic_over_http: Annotated[
+        bool, setting("passwords over an unencrypted connection"), LATER
+    ] = False
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    listen: Annotated[tuple[Listen, ...], setting("addresses")] = (
+        Listen(address="127.0.0.1:8080"),
+    )
+    directory: Annotated[tuple[Directory, ...], setting("folders")]
+    users: Annotated[Path | None, setting("file of users"), LATER] = None
+    groups: Annotated[dict[str, tuple[str, ...]], setting("users by group"), LATER] = {}
+    keytab: Annotated[Path | None, setting("Kerberos keys"), LATER] = None
+    trusted_proxies: Annotated[
+        tuple[str, ...], setting("proxies whose X-Forwarded-For is believed"), LATER
+    ] = ()
+    allow_anonymous_uploads: Annotated[
+        bool, setting("the same for every directory")
+    ] = False
+    allow_basic_over_http: Annotated[
+        bool, setting("the same for every directory"), LATER
+    ] = False
+    maximum_connections: Annotated[
+        int, setting("connections at once; one more gets 503", at_least=1)
+    ] = 1000
+    header_timeout: Annotated[
+        timedelta, setting("for the rest of a request's header")
+    ] = 30 * SECOND
+    idle_timeout: Annotated[
+        timedelta, setting("for the next request of a connection")
+    ] = 2 * MINUTE
+    stall_timeout: Annotated[
+        timedelta, setting("a body that moves less than 4 KiB in this time is cut")
+    ] = MINUTE
+    drain_timeout: Annotated[
+        timedelta,
+        setting("how long the body of a refused fragment is read before the answer"),
+    ] = 30 * SECOND
+    stop_timeout: Annotated[
+        timedelta, setting("how long answers may take when the server stops")
+    ] = 10 * SECOND

@@ -1,0 +1,57 @@
+"""A server in this process, and an application that it tells of uploads."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from sites import CONFIG, Application, Serve, Site
+from wire_client import Line
+
+
+@pytest.fixture
+async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
+    """Start a server with settings added to the file or to its directory."""
+    started_sites: list[Site] = []
+
+    async def started(*, directory: str = "", top: str = "") -> Site:
+        config = tmp_path / "bitsd.toml"
+        config.write_text(CONFIG.format(top=top, directory=directory), "utf-8")
+        site = Site(config)
+        site.folder.mkdir(exist_ok=True)
+        started_sites.append(site)
+        await site.start()
+        return site
+
+    yield started
+    for site in started_sites:
+        await site.lines.hang_up()
+        await site.stop()
+
+
+@pytest.fixture
+async def site(serve: Serve) -> Site:
+    """A server with the default settings."""
+    return await serve()
+
+
+@pytest.fixture
+async def line(site: Site) -> Line:
+    """A connection to the default server."""
+    return await site.dial()
+
+
+@pytest.fixture
+async def application() -> AsyncIterator[Application]:
+    """An application on loopback."""
+    application = Application()
+    app = web.Application(client_max_size=2**26)
+    app.router.add_post("/app/handle", application.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    tcp = web.TCPSite(runner, "127.0.0.1", 0)
+    await tcp.start()
+    host, port = runner.addresses[0][:2]
+    application.url = f"http://{host}:{port}/app/handle"
+    yield application
+    await runner.cleanup()
