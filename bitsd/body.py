@@ -18,6 +18,11 @@ from .protocol.refusal import Reason
 #: A body that brings less than this in a window of `stall_timeout` is too slow.
 MINIMUM_PROGRESS = 4096
 
+# A body that is cut may have bytes in the socket that came before: it is read on
+# while they flow, in seconds, and a newer packet waits no longer than that.
+_EBB = 0.02
+_LONGEST_EBB = 0.25
+
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -73,12 +78,10 @@ class FragmentBody(asyncio.BufferedProtocol):
 
     async def into(self, sink: Callable[[memoryview], None]) -> None:
         """Hand every chunk to `sink` until the body ends, whole or not."""
-        if self.ended is Reason.SUPERSEDED:
-            return
         head, self._head = self._head, b""
         if head:
             sink(memoryview(head))
-        if self._remaining and self.ended is None:
+        if self._remaining and self.ended is not Reason.CUT_OFF:
             await self._lend(sink)
 
     async def drain(self, seconds: float) -> bool:
@@ -88,7 +91,7 @@ class FragmentBody(asyncio.BufferedProtocol):
             seconds: how long to try.
         """
         # RFC 9110 10.1.1: a client that waits for 100 may never send its body.
-        if not self._expected:
+        if not self._expected and self.ended is None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self.into(_drop)
@@ -97,10 +100,11 @@ class FragmentBody(asyncio.BufferedProtocol):
         return not self._remaining
 
     def cut(self, reason: Reason) -> None:
-        """Let the body end here."""
+        """Let the body end here; what the peer had sent before is still taken."""
         if self.ended is None and self._remaining:
             self.ended = reason
-            self._finish(None)
+            if self._end is not None:
+                self._ebb_away()
 
     async def _lend(self, sink: Callable[[memoryview], None]) -> None:
         transport = self._transport
@@ -114,9 +118,12 @@ class FragmentBody(asyncio.BufferedProtocol):
         self._sink = sink
         self._end = loop.create_future()
         self._progress = 0
-        self._timer = loop.call_later(self._stall_timeout, self._watch, loop)
         transport.set_protocol(self)
         transport.resume_reading()
+        if self.ended is None:
+            self._timer = loop.call_later(self._stall_timeout, self._watch, loop)
+        else:
+            self._ebb_away()
         try:
             await self._end
         finally:
@@ -134,6 +141,21 @@ class FragmentBody(asyncio.BufferedProtocol):
         else:
             self._progress = 0
             self._timer = loop.call_later(self._stall_timeout, self._watch, loop)
+
+    def _ebb_away(self) -> None:
+        """End as soon as nothing comes any more, or too long."""
+        if self._timer is not None:
+            self._timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._progress = 0
+        self._timer = loop.call_later(_EBB, self._ebb, loop, loop.time() + _LONGEST_EBB)
+
+    def _ebb(self, loop: asyncio.AbstractEventLoop, until: float) -> None:
+        if not self._progress or loop.time() > until:
+            self._finish(None)
+        else:
+            self._progress = 0
+            self._timer = loop.call_later(_EBB, self._ebb, loop, until)
 
     def _finish(self, error: OSError | None) -> None:
         if self._end is None or self._end.done():
@@ -165,7 +187,9 @@ class FragmentBody(asyncio.BufferedProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """The peer is gone; aiohttp has to know as well."""
-        self.cut(Reason.CUT_OFF)
+        if self.ended is None:
+            self.ended = Reason.CUT_OFF
+        self._finish(None)
         self._connection.connection_lost(error)
 
     def pause_writing(self) -> None:

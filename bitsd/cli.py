@@ -87,8 +87,9 @@ def _serve(given: argparse.Namespace) -> int:
         given.usage_error("--listen, --url and --overwrite go with FOLDER")
     config = _folder_config(given) if given.config is None else load(given.config)
     _start_log()
-    for warning in warnings(config):
-        journal.log.warning("%s", warning)
+    if given.config is not None:
+        for warning in warnings(config):
+            journal.log.warning("%s", warning)
     asyncio.run(_run(config, hint=given.config is None))
     return 0
 

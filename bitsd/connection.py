@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_parser import HttpRequestParserPy
+from aiohttp.http_parser import HttpRequestParserPy, RawRequestMessage
+from aiohttp.http_writer import HttpVersion11
+from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import (
+    ERROR,
     MAX_MSG_QUEUE_SIZE,
     RequestHandler,
     RequestPayloadError,
@@ -191,3 +195,16 @@ class HttpServer(web.Server):
     def __call__(self) -> Connection:
         """A protocol for a new connection."""
         return Connection(self, self._loop)
+
+    def _make_request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: RequestHandler,
+        writer: AbstractStreamWriter,
+        task: "asyncio.Task[None]",
+    ) -> web.BaseRequest:
+        """[MC-BUP] 2.2.1: an unreadable request, too, is answered in HTTP/1.1."""
+        if message is ERROR:
+            message = message._replace(version=HttpVersion11)
+        return super()._make_request(message, payload, protocol, writer, task)

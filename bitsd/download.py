@@ -7,10 +7,8 @@ import asyncio
 import logging
 import os
 import secrets
-import socket
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -30,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 #: Bytes handed to the kernel at a time, all of which it must take within
 #: `stall_timeout`. A page that is not in memory blocks the loop for as long as its
-#: disk takes, so it bounds that, too.
+#: disk takes, which is bounded by this, too. Smaller ones are slower.
 BLOCK = 256 * 1024
 
 
@@ -131,8 +129,9 @@ class _Body:
             TimeoutError: the client does not read.
             OSError: the file cannot be read, or not that far.
         """
-        self.native = self.transport.get_extra_info("sslcontext") is None
-        _keep_buffers_short(self.transport)
+        tls = self.transport.get_extra_info("sslcontext") is not None
+        self.native = not tls
+        _unbuffer(self.transport, tls=tls)
         for piece in pieces:
             if isinstance(piece, ByteRange):
                 await self._range(piece)
@@ -176,15 +175,7 @@ class _Body:
             await self.writer.drain()
 
 
-def _keep_buffers_short(transport: asyncio.Transport) -> None:
-    """Let `drain` wait for the last byte, and notice soon that a client reads.
-
-    A socket with megabytes of unsent bytes is writable again only when a third of
-    them is gone, which for a slow client may take longer than any timeout.
-    """
+def _unbuffer(transport: asyncio.Transport, *, tls: bool) -> None:
+    """Let `drain` wait for the last byte: a client that never reads it is stalled."""
     # A TLS transport pauses at the high mark, not above it: at 0, when all is sent.
-    tls = transport.get_extra_info("sslcontext") is not None
     transport.set_write_buffer_limits(high=1 if tls else 0)
-    connection = transport.get_extra_info("socket")
-    with suppress(OSError):  # a Unix socket has no such option, nor needs it
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, BLOCK // 2)

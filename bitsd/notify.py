@@ -86,7 +86,7 @@ class Application:
         except TimeoutError:
             detail = f"{url} did not answer within {self.timeout:g} s"
             raise _refusal(Reason.APPLICATION_TIMEOUT, detail, session) from None
-        except aiohttp.ClientPayloadError as error:
+        except (aiohttp.ClientPayloadError, aiohttp.ClientResponseError) as error:
             detail = f"{url}: {error}"
             raise _refusal(Reason.REPLY_MALFORMED, detail, session) from None
         except (aiohttp.ClientError, ValueError) as error:

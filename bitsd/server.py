@@ -1,6 +1,7 @@
 """The life of the server: self-test, listeners, the sweep, a clean stop."""
 
 import asyncio
+import os
 import socket
 from asyncio.base_events import Server as Listening
 from contextlib import suppress
@@ -114,7 +115,7 @@ async def _listen(listen: Listen, http: HttpServer) -> Listening:
             http, listen.host, listen.port, backlog=_BACKLOG
         )
     except OSError as error:
-        reason = error.strerror or error
+        reason = os.strerror(error.errno) if error.errno else error
         detail = f"cannot listen on {listen.address}: {reason}; choose another address"
         raise CannotStart(detail) from None
 
