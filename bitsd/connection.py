@@ -23,7 +23,7 @@ from aiohttp.web_protocol import (
 )
 from multidict import CIMultiDict
 
-from . import __version__, journal
+from . import SOFTWARE, journal
 from .protocol.refusal import Reason, Refusal
 from .protocol.wire import Ack
 
@@ -32,8 +32,6 @@ MAXIMUM_LINE = 65_536
 
 #: Header fields of a request, a bound on memory.
 MAXIMUM_FIELDS = 128
-
-SERVER = f"bitsd/{__version__}"
 
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nBITS-Packet-Type: Ack\r\nRetry-After: 30\r\n"
@@ -45,7 +43,7 @@ def response(ack: Ack, *, close: bool = False) -> web.Response:
     """An Ack as aiohttp sends it; a 503 says when to come again."""
     headers = CIMultiDict(ack.fields())
     headers["Cache-Control"] = "no-store"
-    headers["Server"] = SERVER
+    headers["Server"] = SOFTWARE
     if ack.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = "30"
     answer = web.Response(status=ack.status, headers=headers)

@@ -106,7 +106,7 @@ class Folder:
         self._inside = f"{self.path}/".replace("//", "/")
 
     def open(self, wanted: Destination) -> BinaryIO:
-        """Open a published file for reading; the caller closes it.
+        """Open a published file for unbuffered reading; the caller closes it.
 
         Raises:
             OSError: there is no such regular file inside the folder.
@@ -114,7 +114,7 @@ class Folder:
         with self._found(self.path / wanted) as handle:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise FileNotFoundError(errno.ENOENT, "not a file", wanted)
-            return Path(f"/proc/self/fd/{handle}").open("rb")
+            return Path(f"/proc/self/fd/{handle}").open("rb", buffering=0)
 
     @contextmanager
     def parent(self, wanted: Destination) -> Iterator[tuple[int, str]]:

@@ -4,7 +4,6 @@ aiohttp's own `FileResponse` answers 416 to several ranges, which ends a BITS jo
 """
 
 import asyncio
-import logging
 import os
 import secrets
 import time
@@ -15,16 +14,8 @@ from typing import BinaryIO
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-from bitsd.ranges import (
-    ByteRange,
-    Piece,
-    Representation,
-    decide,
-    etag,
-    last_modified,
-)
-
-_log = logging.getLogger(__name__)
+from . import SOFTWARE, journal
+from .ranges import ByteRange, Piece, Representation, decide, etag, last_modified
 
 #: Bytes handed to the kernel at a time, all of which it must take within
 #: `stall_timeout`. A page that is not in memory blocks the loop for as long as its
@@ -57,7 +48,7 @@ async def respond(
     """
     try:
         now = int(time.time())
-        offered = await asyncio.to_thread(_representation, file, content_type, now)
+        offered = _representation(file, content_type, now)
         answer = decide(
             request.method,
             request.headers.items(),
@@ -65,11 +56,12 @@ async def respond(
             boundary=secrets.token_hex(12),
             now=now,
         )
-        response = web.StreamResponse(status=answer.status, headers=dict(answer.fields))
+        headers = {**dict(answer.fields), "Server": SOFTWARE}
+        response = web.StreamResponse(status=answer.status, headers=headers)
         await _send(request, response, file, answer.pieces, stall_timeout)
         return response
     finally:
-        await asyncio.to_thread(file.close)
+        file.close()  # of a file that was only read, so nothing waits for a disk
 
 
 def _representation(file: BinaryIO, content_type: str, now: int) -> Representation:
@@ -101,7 +93,7 @@ async def _send(
     except OSError as error:  # TimeoutError and ConnectionError are among them
         if not isinstance(error, ConnectionError):
             reason = str(error) or f"nothing taken for {stall_timeout} seconds"
-            _log.warning("download to %s ended early: %s", request.remote, reason)
+            journal.warn("download-cut", client=request.remote, detail=reason)
         response.force_close()
         transport.abort()
 

@@ -14,7 +14,7 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import aiohttp
 
-from . import __version__, journal
+from . import SOFTWARE, journal
 from .config import Directory
 from .protocol.refusal import Reason, Refusal
 from .protocol.session import Session
@@ -100,7 +100,7 @@ class Application:
     ) -> Outcome:
         headers = {
             "Accept": "*/*",
-            "User-Agent": f"bitsd/{__version__}",
+            "User-Agent": SOFTWARE,
             "BITS-Original-Request-URL": session.url,
             "BITS-Session-Id": session.id,
         }

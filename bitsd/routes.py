@@ -15,10 +15,10 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from . import journal
+from . import SOFTWARE, journal
 from .body import FragmentBody
 from .config import Config, Directory
-from .connection import SERVER, response
+from .connection import response
 from .destination import REPLIES, Folder, destination, names
 from .disk import refusal_of
 from .download import respond
@@ -192,5 +192,5 @@ def _status_of(error: OSError) -> HTTPStatus:
 
 def _plain(status: HTTPStatus, **headers: str) -> web.Response:
     """A short answer for people."""
-    headers |= {"Server": SERVER, "X-Content-Type-Options": "nosniff"}
+    headers |= {"Server": SOFTWARE, "X-Content-Type-Options": "nosniff"}
     return web.Response(status=status, text=f"{status.phrase}\n", headers=headers)

@@ -363,7 +363,7 @@ async def test_client_that_never_reads_is_cut_off(large, caplog):
         assert offer.opened[0].closed
         client.close()
     assert [record.message for record in caplog.records] == [
-        "download to 127.0.0.1 ended early: nothing taken for 0.1 seconds"
+        'download-cut client=127.0.0.1 detail="nothing taken for 0.1 seconds"'
     ]
 
 
@@ -404,7 +404,8 @@ async def test_file_that_shrinks_ends_the_connection(large, caplog):
         assert LARGE // 4 < received < LARGE // 4 + 1000
         client.close()
     assert [record.message for record in caplog.records] == [
-        f"download to 127.0.0.1 ended early: the file ends at {LARGE // 4}, not {LARGE}"
+        f'download-cut client=127.0.0.1 detail="the file ends at {LARGE // 4}, '
+        f'not {LARGE}"'
     ]
 
 

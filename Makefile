@@ -1,0 +1,48 @@
+# The whole of working on bitsd: `make run`, `make test`, `make check`.
+PYTHON ?= python3
+BIN := .venv/bin
+LINTED := bitsd tests examples
+
+.PHONY: run test check lint format types coverage clean
+
+# A BITS server for ./images on http://127.0.0.1:8080, whatever was there before.
+run: .venv/run
+	$(BIN)/bitsd serve
+
+# Everything; what a machine lacks of tests/debian-packages.txt is skipped and said.
+test: .venv/test
+	$(BIN)/pytest -q -n auto
+
+check: lint types coverage
+
+lint: .venv/test
+	$(BIN)/ruff format --check $(LINTED)
+	$(BIN)/ruff check $(LINTED)
+
+format: .venv/test
+	$(BIN)/ruff format $(LINTED)
+	$(BIN)/ruff check --fix $(LINTED)
+
+types: .venv/test
+	$(BIN)/mypy bitsd examples
+
+coverage: .venv/test
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q -n auto
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report --fail-under=100
+
+.venv/bin/pip:
+	$(PYTHON) -c 'import sys; sys.exit("bitsd needs Python 3.11 or newer") if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv .venv
+
+.venv/run: .venv/bin/pip pyproject.toml
+	$(BIN)/pip install -q -e .
+	touch $@
+
+.venv/test: .venv/bin/pip pyproject.toml
+	$(BIN)/pip install -q -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
