@@ -75,7 +75,7 @@ def test_the_code_is_explained():
 
 
 def test_make_knows_the_targets():
-    targets = re.findall(r"`make (\w+)`", README) + ["run"]
+    targets = [*re.findall(r"`make (\w+)`", README), "run"]
     for target in targets:
         dry = subprocess.run(
             ["make", "--dry-run", target], cwd=ROOT, capture_output=True, check=False

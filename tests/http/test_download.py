@@ -403,9 +403,9 @@ async def test_file_that_shrinks_ends_the_connection(large, caplog):
 
         assert LARGE // 4 < received < LARGE // 4 + 1000
         client.close()
+    detail = f"the file ends at {LARGE // 4}, not {LARGE}"
     assert [record.message for record in caplog.records] == [
-        f'download-cut client=127.0.0.1 detail="the file ends at {LARGE // 4}, '
-        f'not {LARGE}"'
+        f'download-cut client=127.0.0.1 detail="{detail}"'
     ]
 
 
