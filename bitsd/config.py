@@ -1,7 +1,7 @@
 """A TOML file into a `Config`, or into every problem that it has.
 
-Each value is converted by itself, so that no problem hides another; then the rules
-between settings are checked.
+Each value is converted by itself, then what must hold of a table is checked, so that
+no problem hides one of another table; then the rules between tables.
 """
 
 import difflib
@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -26,19 +26,22 @@ __all__ = [
     "warnings",
 ]
 
-_Struct = TypeVar("_Struct", bound=msgspec.Struct)
+_Table = TypeVar("_Table", Config, Listen, Directory)
+
+# An empty one would be the folder of the configuration file.
+_FileName = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class ConfigError(Exception):
     """A configuration that cannot be used.
 
     Attributes:
-        problems: a line each: file, key, what is wrong, what is allowed.
+        problems: a printable line each: file, key, what is wrong, what is allowed.
     """
 
     def __init__(self, problems: list[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
+        self.problems = [_printable(problem) for problem in problems]
+        super().__init__("; ".join(self.problems))
 
 
 def load(path: Path) -> Config:
@@ -48,12 +51,14 @@ def load(path: Path) -> Config:
         ConfigError: with everything that is wrong.
     """
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        # Editors on Windows put a byte order mark before UTF-8.
+        table = tomllib.loads(path.read_text("utf-8").removeprefix("\ufeff"))
     except OSError as error:
         raise ConfigError([f"{path}: cannot read it: {error.strerror}"]) from None
     except UnicodeDecodeError:
         raise ConfigError([f"{path}: not UTF-8 text"]) from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        # Numbers too long and arrays too deep are no TOMLDecodeError.
         raise ConfigError([f"{path}: not TOML: {error}"]) from None
     try:
         return from_table(table, path.parent)
@@ -84,11 +89,10 @@ def from_table(table: Mapping[str, Any], base: Path) -> Config:
     """
     reader = _Reader(base)
     config = reader.read(Config, table, "")
-    problems = reader.problems
-    if config is not None:
-        config = _with_defaults_for_all(config)
-        problems += rules.problems(config)
-    if problems or config is None:
+    if config is None:
+        raise ConfigError(reader.problems)
+    config = _with_defaults_for_all(config)
+    if problems := list(rules.between(config)):
         raise ConfigError(problems)
     return config
 
@@ -134,12 +138,12 @@ class _Reader:
         self._base = base
 
     def read(
-        self, kind: type[_Struct], table: Mapping[str, Any], where: str
-    ) -> _Struct | None:
+        self, kind: type[_Table], table: Mapping[str, Any], where: str
+    ) -> _Table | None:
         """The struct, or None when a value of it has a problem."""
         fields = {field.name: field for field in msgspec.structs.fields(kind)}
         before = len(self.problems)
-        values = {}
+        values: dict[str, Any] = {}
         for key, value in table.items():
             field = fields.get(key)
             if field is None:
@@ -149,7 +153,11 @@ class _Reader:
         for name, field in fields.items():
             if field.required and name not in table:
                 self._tell(f"{where}{name}", "is missing")
-        return kind(**values) if len(self.problems) == before else None
+        if len(self.problems) > before:
+            return None
+        whole = kind(**values)
+        self.problems += [f"{where}{problem}" for problem in rules.problems(whole)]
+        return whole if len(self.problems) == before else None
 
     def _value(self, hint: object, value: object, key: str) -> object:
         """One value; a problem is told, and then the value does not matter."""
@@ -174,13 +182,15 @@ class _Reader:
         if kind is timedelta:
             return quantities.time(value)
         if kind in (Path, Path | None):
-            return self._base / msgspec.convert(value, str)
+            return self._base / msgspec.convert(value, _FileName)
+        if get_origin(kind) is Literal and value not in get_args(kind):
+            raise ValueError("give " + " or ".join(f'"{v}"' for v in get_args(kind)))
         converted: object = msgspec.convert(value, hint)
         return converted
 
     def _tables(
-        self, kind: type[_Struct], value: object, key: str
-    ) -> tuple[_Struct | None, ...]:
+        self, kind: type[_Table], value: object, key: str
+    ) -> tuple[_Table | None, ...]:
         if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
             self._tell(key, f"write it as [[{key}]]")
             return ()
@@ -191,6 +201,11 @@ class _Reader:
 
     def _tell(self, key: str, problem: str) -> None:
         self.problems.append(f"{key}: {problem}")
+
+
+def _printable(line: str) -> str:
+    """The line with what would end it, or move the cursor, in Python's escapes."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 def _nearest(key: str, known: Mapping[str, object]) -> str:

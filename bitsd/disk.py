@@ -152,13 +152,16 @@ class Disk:
             raise SessionNotFound(
                 f"{named} holds {request.st_size} bytes of {saved.total}"
             )
-        touched = max(request.st_mtime, recorded)
+        try:
+            touched = datetime.fromtimestamp(max(request.st_mtime, recorded), UTC)
+        except (OverflowError, ValueError):
+            raise SessionNotFound(f"{named} has an impossible mtime") from None
         return Session(
             id=named,
             destination=Destination(saved.destination),
             url=saved.url,
             created=saved.created,
-            touched=datetime.fromtimestamp(touched, UTC),
+            touched=touched,
             user=saved.user,
             address=saved.address,
             received=request.st_size,
@@ -181,7 +184,13 @@ class Disk:
             OSError: no room, or the device failed. Bytes written before it stay,
                 bytes whose sync failed do not.
         """
-        file = await asyncio.to_thread(self._open_request, session)
+        opening = asyncio.create_task(asyncio.to_thread(self._open_request, session))
+        try:
+            file = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The thread goes on: what it opens would stay open, and locked.
+            opening.add_done_callback(_close_opened)
+            raise
         try:
             await body.into(_Writer(file, admission).write)
         finally:
@@ -231,8 +240,14 @@ class Disk:
 
     def _publish(self, session: Session, *, overwrite: bool) -> None:
         request = self.request(session.id)
-        with request.open("rb") as file:
-            os.fdatasync(file.fileno())
+        with request.open("r+b") as file:
+            try:
+                os.fdatasync(file.fileno())
+            except OSError:
+                # As in `_settle`; here nothing may have been synced before.
+                if not self._durable:
+                    file.truncate(0)
+                raise
         with self._destination_folder(session.destination) as (folder, name):
             try:
                 if overwrite:
@@ -286,6 +301,11 @@ class Disk:
             litter = [entry for entry in entries if _is_litter(entry, before)]
         for entry in litter:
             shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _close_opened(opening: asyncio.Task[int]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        os.close(opening.result())
 
 
 def _is_litter(entry: os.DirEntry[str], before: datetime) -> bool:

@@ -1,5 +1,6 @@
 """`session.json`: all of a session but its bytes and their count."""
 
+import errno
 import os
 from datetime import datetime
 from pathlib import Path
@@ -47,11 +48,10 @@ def write(home: Path, session: Session) -> None:
     staged = home / "session.json.new"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     file = os.open(staged, flags, 0o600)
-    try:
-        os.write(file, msgspec.json.encode(record))
+    with os.fdopen(file, "wb") as stream:
+        stream.write(msgspec.json.encode(record))
+        stream.flush()
         os.fsync(file)
-    finally:
-        os.close(file)
     staged.rename(home / "session.json")
     sync_folder(home)
 
@@ -66,13 +66,15 @@ def read(home: Path) -> tuple[Record, float]:
     try:
         with path.open("rb") as file:
             modified = os.fstat(file.fileno()).st_mtime
-            text = file.read()
+            record = msgspec.json.decode(file.read(), type=Record)
     except (FileNotFoundError, NotADirectoryError):
         raise SessionNotFound(f"no session {home.name}") from None
-    try:
-        record = msgspec.json.decode(text, type=Record)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise SessionNotFound(f"{path} is damaged: {error}") from None
+    except OSError as error:
+        if error.errno not in (errno.EISDIR, errno.ELOOP):
+            raise
+        raise SessionNotFound(f"{path} is no file") from None
     if record.format != _FORMAT:
         raise SessionNotFound(f"{path} was written by another version")
     return record, modified

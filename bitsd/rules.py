@@ -3,7 +3,8 @@
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv6Address
 from itertools import combinations
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,43 +16,53 @@ MAXIMUM_URL = 2200
 MAXIMUM_HOST_ID = 300
 
 _MAXIMUM_PORT = 65_535
-_ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+):(\d{1,5})|unix:/.+", re.ASCII)
+_MAXIMUM_UNIX_PATH = 107  # bytes; sockaddr_un has a NUL after them
+_ADDRESS = re.compile(
+    r"(?:\[([0-9A-Fa-f:.]+)\]|[\w.-]+):(\d{1,5})|unix:(/[^\x00-\x1f\x7f]+)", re.ASCII
+)
 _URL = re.compile(r"/|(?:/[^/?#%\\\x00-\x20\x7f]+)+/?")
 _HOST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:]+\]")
 _SUFFIX = re.compile(r"\.[^./]+")
 _MIME_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(?:; ?[\w.+-]+=[\w.+-]+)*", re.ASCII)
 
 
-def problems(config: Config) -> list[str]:
-    """A line for each rule that does not hold."""
-    lines = [
-        f"listen[{index}].{problem}"
-        for index, listen in enumerate(config.listen)
-        for problem in _listen_problems(listen)
-    ]
-    lines += [
-        f"directory[{index}].{problem}"
-        for index, directory in enumerate(config.directory)
-        for problem in _directory_problems(directory)
-    ]
-    if not config.directory:
-        lines.append("directory: at least one [[directory]] is needed")
-    if not lines:  # the rest compares values that make sense by themselves
-        lines += _between(config)
-    return lines
+def problems(table: Config | Listen | Directory) -> Iterator[str]:
+    """A line for each rule that does not hold of one table by itself."""
+    match table:
+        case Config():
+            for key in ("listen", "directory"):
+                if not getattr(table, key):
+                    yield f"{key}: at least one [[{key}]] is needed"
+        case Listen():
+            if not _is_address(table.address):
+                yield (
+                    f"address: not an address: {table.address!r}; "
+                    "give HOST:PORT, [V6]:PORT or unix:/PATH"
+                )
+        case _:
+            yield from _directory_problems(table)
 
 
-def _listen_problems(listen: Listen) -> Iterator[str]:
-    match = _ADDRESS.fullmatch(listen.address)
-    if match is None or int(match[1] or 0) > _MAXIMUM_PORT:
-        yield (
-            f"address: not an address: {listen.address!r}; "
-            "give HOST:PORT, [V6]:PORT or unix:/PATH"
-        )
+def _is_address(address: str) -> bool:
+    match = _ADDRESS.fullmatch(address)
+    if match is None:
+        return False
+    v6, port, path = match.groups()
+    if path is not None:
+        return len(os.fsencode(path)) <= _MAXIMUM_UNIX_PATH
+    return int(port) <= _MAXIMUM_PORT and (v6 is None or _is_v6(v6))
+
+
+def _is_v6(host: str) -> bool:
+    try:
+        IPv6Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _directory_problems(directory: Directory) -> Iterator[str]:
-    if _URL.fullmatch(directory.url) is None or ".." in directory.url.split("/"):
+    if not _is_url_path(directory.url):
         yield f"url: not a path such as /images: {directory.url!r}"
     yield from _path_problems(directory)
     for key in ("read", "write"):
@@ -67,11 +78,25 @@ def _directory_problems(directory: Directory) -> Iterator[str]:
         len(host_id) > MAXIMUM_HOST_ID or not _HOST_ID.fullmatch(host_id)
     ):
         yield f"host_id: not a host name or address without a port: {host_id[:80]!r}"
-    for suffix, content_type in directory.mime_types.items():
+    yield from _mime_type_problems(directory.mime_types)
+
+
+def _is_url_path(url: str) -> bool:
+    dots = {".", ".."}.intersection(url.split("/"))
+    return _URL.fullmatch(url) is not None and url.isprintable() and not dots
+
+
+def _mime_type_problems(mime_types: Mapping[str, str]) -> Iterator[str]:
+    for suffix, content_type in mime_types.items():
         if not _SUFFIX.fullmatch(suffix) or not _MIME_TYPE.fullmatch(content_type):
             yield (
                 f"mime_types: {suffix!r} = {content_type!r}; "
                 'write it as ".wim" = "application/x-ms-wim"'
+            )
+        elif suffix != suffix.lower():
+            yield (
+                f"mime_types: {suffix!r}; write {suffix.lower()!r}, "
+                "which is for names in any case"
             )
 
 
@@ -80,15 +105,21 @@ def _notification_problems(directory: Directory) -> Iterator[str]:
     if directory.notification != "none" and not url:
         yield f"notification_url: needed for notification = {directory.notification!r}"
     if url and (len(url) > MAXIMUM_URL or not _is_url(url)):
-        yield "notification_url: give an http or https URL, or a relative one"
+        yield (
+            "notification_url: give an http or https URL, or a relative one, "
+            f"of at most {MAXIMUM_URL} characters"
+        )
 
 
 def _is_url(url: str) -> bool:
     try:
-        scheme = urlsplit(url).scheme
+        parts = urlsplit(url)
+        has_host = bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
-    return scheme in ("", "http", "https") and url.isprintable() and " " not in url
+    known = parts.scheme in ("http", "https") and has_host
+    relative = not parts.scheme and (has_host or not parts.netloc)
+    return (known or relative) and url.isprintable() and " " not in url
 
 
 def _path_problems(directory: Directory) -> Iterator[str]:
@@ -111,17 +142,24 @@ def _upload_path_problems(path: Path) -> Iterator[str]:
         yield f"path: {path} cannot be written by this user, and upload is on"
         return
     sessions = path / "BITS-Sessions"
-    if not sessions.exists():
+    try:
+        found = sessions.lstat()
+    except FileNotFoundError:  # it is made when the server starts
         return
-    if sessions.is_symlink() or sessions.stat().st_dev != path.stat().st_dev:
+    if not stat.S_ISDIR(found.st_mode) or found.st_dev != path.stat().st_dev:
         yield f"path: {sessions} must be a folder on the same file system"
-    elif not os.access(sessions, os.W_OK | os.X_OK):
-        yield f"path: {sessions} cannot be written by this user"
+    elif not os.access(sessions, os.R_OK | os.W_OK | os.X_OK):
+        yield f"path: {sessions} cannot be read and written by this user"
 
 
-def _between(config: Config) -> Iterator[str]:
+def between(config: Config) -> Iterator[str]:
+    """A line for each rule between tables that does not hold.
+
+    Each table is without problems by itself.
+    """
     for (low, one), (high, other) in combinations(enumerate(config.listen), 2):
-        if one.address == other.address and not one.address.endswith(":0"):
+        any_port = one.path is None and one.port == 0
+        if one.address == other.address and not any_port:
             yield f"listen[{high}].address: the same as that of listen[{low}]"
     for (low, first), (high, second) in combinations(enumerate(config.directory), 2):
         if _nested(_names(first.url), _names(second.url)):

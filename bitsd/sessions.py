@@ -103,7 +103,7 @@ class Sessions:
         for named in self._disk.ids():
             try:
                 found.append(self._disk.read(named))
-            except SessionNotFound as error:
+            except (SessionNotFound, OSError) as error:
                 journal.warn("damaged", session=named, detail=error)
         return found
 

@@ -46,8 +46,9 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def path(self) -> Path | None:
         """The socket's path; None for TCP."""
-        _scheme, unix, path = self.address.rpartition("unix:")
-        return Path(path) if unix else None
+        if not self.address.startswith("unix:/"):
+            return None
+        return Path(self.address.removeprefix("unix:"))
 
     @property
     def host(self) -> str:
@@ -143,7 +144,10 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ] = "fragment"
     mime_types: Annotated[
         dict[str, str],
-        setting("content types by suffix; any other is `application/octet-stream`"),
+        setting(
+            "content types by suffix in lower case; any other is "
+            "`application/octet-stream`"
+        ),
     ] = {}
     allow_anonymous_uploads: Annotated[
         bool, setting("uploads without sign-in from other machines")

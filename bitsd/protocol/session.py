@@ -125,15 +125,15 @@ class Session:
             maximum: largest entity the directory takes, in bytes; None is no limit.
 
         Raises:
-            Refusal: TOO_LARGE, MALFORMED (the total changed) or OUT_OF_SYNC.
+            Refusal: MALFORMED (the total changed), TOO_LARGE or OUT_OF_SYNC.
         """
+        if self.total not in (None, fragment.total):
+            detail = f"the total was {self.total} bytes and is now {fragment.total}"
+            raise Refusal(Reason.MALFORMED, detail)
         limit = LARGEST_ENTITY if maximum is None else maximum
         if fragment.total > limit:
             detail = f"{fragment.total} bytes, the limit is {limit}"
             raise Refusal(Reason.TOO_LARGE, detail)
-        if self.total not in (None, fragment.total):
-            detail = f"the total was {self.total} bytes and is now {fragment.total}"
-            raise Refusal(Reason.MALFORMED, detail)
         if fragment.first > self.received:
             detail = f"holds {self.received} bytes, got {fragment.first}.."
             raise Refusal(Reason.OUT_OF_SYNC, detail, received=self.received)

@@ -150,7 +150,7 @@ def parse(fields: Iterable[Field]) -> Packet:
     packet_type = _required(headers, "bits-packet-type").lower()
     read = _PACKETS.get(packet_type)
     if read is None:
-        raise Refusal(Reason.MALFORMED, f"unknown packet type {packet_type!r}")
+        raise Refusal(Reason.MALFORMED, f"unknown packet type {packet_type[:60]!r}")
     length = _content_length(headers)
     if length and read is not _fragment:
         raise Refusal(Reason.MALFORMED, f"{packet_type} with a body of {length} bytes")
@@ -177,19 +177,28 @@ def _folded(fields: Iterable[Field]) -> dict[str, str]:
         # A Kerberos ticket may be longer, and is not the protocol's.
         if len(value) > MAXIMUM_FIELD_BYTES // 4 and key != "authorization":
             _check_size(name, value)
-        value = value.strip()
-        if headers.setdefault(key, value) != value and key in _SINGLE:
+        value = value.strip(" \t")
+        if headers.setdefault(key, value) == value:
+            continue
+        if key in _SINGLE:
             raise Refusal(Reason.MALFORMED, f"two different {name} fields")
+        headers[key] += f", {value}"  # RFC 9110 5.3
     return headers
 
 
 _SINGLE = frozenset(
-    ("bits-packet-type", "bits-session-id", "content-range", "content-length")
+    (
+        "bits-packet-type",
+        "bits-session-id",
+        "content-encoding",
+        "content-length",
+        "content-range",
+    )
 )
 
 
 def _check_size(name: str, value: str) -> None:
-    size = len(value.encode("utf-8", "surrogateescape"))
+    size = len(value.encode("utf-8", "replace"))
     if size > MAXIMUM_FIELD_BYTES:
         raise Refusal(Reason.MALFORMED, f"{name[:60]} has {size} bytes")
 
@@ -213,7 +222,7 @@ def _content_length(headers: Mapping[str, str]) -> int:
 
 def _create_session(headers: Mapping[str, str], _length: int) -> CreateSession:
     offered = _required(headers, "bits-supported-protocols")
-    guids = tuple(re.split(r"[ ,\t]+", offered.strip(" ,\t"))[:MAXIMUM_PROTOCOLS])
+    guids = tuple(re.split(r"[\s,]+", offered.strip(" ,\t"))[:MAXIMUM_PROTOCOLS])
     if PROTOCOL not in (guid.lower() for guid in guids):
         raise Refusal(Reason.MALFORMED, f"no protocol in common: {offered[:120]!r}")
     return CreateSession(guids)
@@ -225,8 +234,8 @@ def _ping(_headers: Mapping[str, str], _length: int) -> Ping:
 
 def _fragment(headers: Mapping[str, str], length: int) -> Fragment:
     named = session_id(_required(headers, "bits-session-id"))
-    coding = headers.get("content-encoding", "identity").lower()
-    if coding != "identity":  # [MC-BUP] note <12>: Windows knows no other
+    coding = headers.get("content-encoding", "").lower()
+    if coding not in ("", "identity"):  # [MC-BUP] note <12>: Windows knows no other
         raise Refusal(Reason.MALFORMED, f"Content-Encoding {coding[:60]!r}")
     first, last, total = _content_range(_required(headers, "content-range"))
     if last - first + 1 != length:
@@ -282,7 +291,7 @@ class Ack:
 
     status: int = 200
     protocol: str | None = None
-    session_id: SessionId | None = None
+    session_id: str | None = None
     host_id: str | None = None
     host_id_fallback_timeout: int | None = None
     received: int | None = None
@@ -303,27 +312,25 @@ class Ack:
         )
 
     def fields(self) -> list[Field]:
-        """Header fields in the order and case of IIS; every value is one line."""
-        fields = [("Pragma", "no-cache"), ("BITS-Packet-Type", "Ack")]
-        for name, value in (
+        """Header fields, in the order and case that IIS was seen to use."""
+        code = None if self.error is None else f"0x{self.error:08X}"
+        context = None if self.context is None else f"0x{self.context:X}"
+        fields = (
+            ("Pragma", "no-cache"),
+            ("BITS-Packet-Type", "Ack"),
             ("BITS-Protocol", self.protocol),
             ("BITS-Session-Id", self.session_id),
             ("BITS-Host-Id", self.host_id),
             ("BITS-Host-Id-Fallback-Timeout", self.host_id_fallback_timeout),
+            ("Content-Length", 0),
+            ("Accept-Encoding", None if self.protocol is None else "identity"),
             ("BITS-Received-Content-Range", self.received),
             ("BITS-Reply-URL", self.reply_url),
-        ):
-            if value is not None:
-                fields.append((name, str(value)))
-        if self.protocol is not None:
-            fields.append(("Accept-Encoding", "identity"))
-        if self.error is not None:
-            code = f"0x{self.error:08X}"
-            fields += [("BITS-Error-Code", code), ("BITS-Error", code)]
-        if self.context is not None:
-            fields.append(("BITS-Error-Context", f"0x{self.context:X}"))
-        fields.append(("Content-Length", "0"))
-        return fields
+            ("BITS-Error-Code", code),
+            ("BITS-Error", code),
+            ("BITS-Error-Context", context),
+        )
+        return [(name, str(value)) for name, value in fields if value is not None]
 
     @classmethod
     def parse(cls, status: int, fields: Iterable[Field]) -> "Ack":
@@ -338,12 +345,11 @@ class Ack:
         packet_type = headers.get("bits-packet-type", "")
         if packet_type.lower() != "ack":
             raise NotAnAck(f"BITS-Packet-Type is {packet_type[:60]!r}, not 'Ack'")
-        named = headers.get("bits-session-id")
         error = headers.get("bits-error-code", headers.get("bits-error"))
         return cls(
             status=status,
             protocol=headers.get("bits-protocol"),
-            session_id=None if named is None else SessionId(named),
+            session_id=headers.get("bits-session-id"),
             host_id=headers.get("bits-host-id"),
             host_id_fallback_timeout=_number(headers, "bits-host-id-fallback-timeout"),
             received=_number(headers, "bits-received-content-range"),
