@@ -22,11 +22,11 @@ from .destination import Folder
 from .protocol.refusal import Reason, Refusal
 from .protocol.session import Admission, Destination, Session
 from .protocol.wire import SessionId, session_id
-from .record import SessionNotFound
+from .record import SessionDamaged
 from .turns import Body
 
 
-class EntityGone(SessionNotFound):
+class EntityGone(SessionDamaged):
     """The session is there and its bytes are not."""
 
 
@@ -137,7 +137,7 @@ class Disk:
         """The session as a restart would find it.
 
         Raises:
-            SessionNotFound: it is unknown, or damaged beyond use.
+            SessionNotFound: it is unknown; SessionDamaged: beyond use.
         """
         return await asyncio.to_thread(self.read, named)
 
@@ -149,13 +149,13 @@ class Disk:
         except FileNotFoundError:
             raise EntityGone(f"{named} has lost its request file") from None
         if saved.total is not None and request.st_size > saved.total:
-            raise SessionNotFound(
+            raise SessionDamaged(
                 f"{named} holds {request.st_size} bytes of {saved.total}"
             )
         try:
             touched = datetime.fromtimestamp(max(request.st_mtime, recorded), UTC)
         except (OverflowError, ValueError):
-            raise SessionNotFound(f"{named} has an impossible mtime") from None
+            raise SessionDamaged(f"{named} has an impossible mtime") from None
         return Session(
             id=named,
             destination=Destination(saved.destination),

@@ -13,7 +13,11 @@ _FORMAT = 1
 
 
 class SessionNotFound(Exception):
-    """There is no such session, or not enough of it is left; says which."""
+    """There is no such session."""
+
+
+class SessionDamaged(SessionNotFound):
+    """Of the session too little is left to go on; says what."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +64,8 @@ def read(home: Path) -> tuple[Record, float]:
     """The record in `home`, and its mtime in seconds.
 
     Raises:
-        SessionNotFound: there is none, or it cannot be used; says which.
+        SessionNotFound: there is none.
+        SessionDamaged: it cannot be used.
     """
     path = home / "session.json"
     try:
@@ -70,13 +75,13 @@ def read(home: Path) -> tuple[Record, float]:
     except (FileNotFoundError, NotADirectoryError):
         raise SessionNotFound(f"no session {home.name}") from None
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise SessionNotFound(f"{path} is damaged: {error}") from None
+        raise SessionDamaged(f"{path} is damaged: {error}") from None
     except OSError as error:
         if error.errno not in (errno.EISDIR, errno.ELOOP):
             raise
-        raise SessionNotFound(f"{path} is no file") from None
+        raise SessionDamaged(f"{path} is no file") from None
     if record.format != _FORMAT:
-        raise SessionNotFound(f"{path} was written by another version")
+        raise SessionDamaged(f"{path} was written by another version")
     return record, modified
 
 

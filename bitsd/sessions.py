@@ -29,7 +29,7 @@ from .protocol.wire import (
     Fragment,
     SessionId,
 )
-from .record import SessionNotFound
+from .record import SessionDamaged, SessionNotFound
 from .turns import Body, Turns
 
 #: Closed sessions whose Close may come again, [MC-BUP] 3.1.6.2; bounded memory.
@@ -103,8 +103,10 @@ class Sessions:
         for named in self._disk.ids():
             try:
                 found.append(self._disk.read(named))
-            except (SessionNotFound, OSError) as error:
+            except (SessionDamaged, OSError) as error:
                 journal.warn("damaged", session=named, detail=error)
+            except SessionNotFound:
+                continue  # forgotten meanwhile, or litter
         return found
 
     def stop(self) -> None:

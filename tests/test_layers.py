@@ -1,0 +1,257 @@
+"""The shape of the package as tables: who may import whom, and how long things are.
+
+Nothing is imported here; the sources are read.
+"""
+
+import ast
+import re
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "bitsd"
+
+MAXIMUM_MODULE_LINES = 400
+MAXIMUM_FUNCTION_LINES = 40
+
+PROTOCOL = {"protocol.refusal", "protocol.wire", "protocol.session"}
+
+# A module may import the modules of ours in its row, and no others. The package
+# itself (`__init__`, with the version) is open to all that are not pure.
+LAYERS: dict[str, set[str]] = {
+    "__init__": set(),
+    "protocol.__init__": set(),
+    "protocol.refusal": set(),
+    "protocol.wire": {"protocol.refusal"},
+    "protocol.session": {"protocol.wire", "protocol.refusal"},
+    "ranges": set(),
+    "codes": set(),
+    "journal": set(),
+    "quantities": set(),
+    "settings": {"quantities"},
+    "rules": {"quantities", "settings"},
+    "config": {"quantities", "rules", "settings"},
+    "explain": {"protocol.refusal", "codes"},
+    "destination": PROTOCOL,
+    "record": PROTOCOL,
+    "turns": PROTOCOL,
+    "disk": PROTOCOL | {"destination", "journal", "record", "turns"},
+    "notify": PROTOCOL | {"journal", "config"},
+    "sessions": PROTOCOL
+    | {"turns", "disk", "destination", "notify", "journal", "record", "config"},
+    "connection": PROTOCOL | {"journal"},
+    "body": PROTOCOL | {"connection"},
+    "download": {"journal", "ranges"},
+    "routes": PROTOCOL
+    | {"body", "config", "connection", "destination", "disk", "download"}
+    | {"journal", "sessions"},
+}
+LAYERS["server"] = set(LAYERS) - {"__init__"}
+LAYERS["cli"] = set(LAYERS) - {"__init__"}
+LAYERS["__main__"] = {"cli"}
+
+PURE = {*PROTOCOL, "protocol.__init__", "ranges"}
+
+# Nothing here reads a clock, a disk, a socket or the environment, or writes a log.
+PURE_STANDARD_LIBRARY = {
+    "collections.abc",
+    "dataclasses",
+    "datetime",
+    "email.utils",
+    "enum",
+    "re",
+    "typing",
+}
+
+# Calls by which a pure module could still read a clock, a file or a module.
+IMPURE_CALLS = {"now", "utcnow", "today", "localtime", "open", "print", "input"} | {
+    "__import__",
+    "eval",
+    "exec",
+    "breakpoint",
+}
+
+
+def module_name(path):
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+SOURCES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+KNOWN = SOURCES.keys() | LAYERS.keys()
+
+every_module = pytest.mark.parametrize("module", SOURCES)
+
+
+def tree(module):
+    return ast.parse(SOURCES[module].read_text("utf-8"))
+
+
+def imported(module, parsed):
+    """Absolute names of what a module imports, wherever in it the import stands."""
+    package = ["bitsd", *module.split(".")[:-1]]
+    for node in ast.walk(parsed):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = package[: len(package) + 1 - node.level] if node.level else []
+            base = ".".join([*start, *filter(None, [node.module])])
+            yield from (f"{base}:{alias.name}" for alias in node.names)
+
+
+def ours(module, parsed):
+    """Modules of this package that a module imports."""
+    for name in imported(module, parsed):
+        dotted, _, attribute = name.partition(":")
+        if dotted.split(".")[0] != "bitsd":
+            continue
+        inner = dotted.removeprefix("bitsd").removeprefix(".")
+        choices = [f"{inner}.{attribute}".strip("."), inner]
+        package = f"{inner}.__init__".strip(".")
+        yield next((choice for choice in choices if choice in KNOWN), package)
+
+
+def others(module, parsed):
+    """What a module imports that is not of this package."""
+    names = {name.partition(":")[0] for name in imported(module, parsed)}
+    return {name for name in names if name.split(".")[0] != "bitsd"}
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "expected"),
+    [
+        ("sessions", "from .protocol.wire import Ack", {"protocol.wire"}),
+        ("sessions", "from .protocol import wire", {"protocol.wire"}),
+        ("sessions", "from . import journal, __version__", {"journal", "__init__"}),
+        ("sessions", "from bitsd.disk import Disk", {"disk"}),
+        ("sessions", "from bitsd import disk", {"disk"}),
+        ("sessions", "import bitsd.disk as d", {"disk"}),
+        ("sessions", "import bitsd", {"__init__"}),
+        ("sessions", "from .unheard_of import x", {"unheard_of.__init__"}),
+        ("protocol.wire", "from .refusal import Reason", {"protocol.refusal"}),
+        ("protocol.wire", "from . import refusal", {"protocol.refusal"}),
+        ("protocol.wire", "from . import x", {"protocol.__init__"}),
+        ("protocol.wire", "from ..disk import Disk", {"disk"}),
+        ("protocol.wire", "from .. import disk", {"disk"}),
+        ("protocol.wire", "def f():\n    from ..disk import Disk", {"disk"}),
+        ("protocol.wire", "import os\nfrom re import compile", set()),
+    ],
+)
+def test_imports_are_seen_however_they_are_written(module, source, expected):
+    assert set(ours(module, ast.parse(source))) == expected
+
+
+def test_imports_of_others_are_seen():
+    source = "import os.path\nfrom time import time\nif 1:\n    import aiohttp"
+
+    assert others("ranges", ast.parse(source)) == {"os.path", "time", "aiohttp"}
+
+
+def test_every_module_has_a_row():
+    assert SOURCES.keys() <= LAYERS.keys()
+
+
+def test_every_row_is_a_module():
+    assert LAYERS.keys() <= SOURCES.keys()
+
+
+def test_rows_name_only_rows():
+    assert set().union(*LAYERS.values()) <= LAYERS.keys()
+
+
+def test_imports_point_down():
+    assert len(list(TopologicalSorter(LAYERS).static_order())) == len(LAYERS)
+
+
+@every_module
+def test_module_imports_what_its_row_allows(module):
+    version = set() if module in PURE | {"__init__"} else {"__init__"}
+
+    assert set(ours(module, tree(module))) <= LAYERS.get(module, set()) | version
+
+
+@pytest.mark.parametrize("module", sorted(PURE & SOURCES.keys()))
+def test_pure_module_knows_no_clock_disk_loop_or_log(module):
+    assert others(module, tree(module)) <= PURE_STANDARD_LIBRARY
+
+
+def test_pure_modules_need_nothing_installed():
+    roots = {name.split(".")[0] for name in PURE_STANDARD_LIBRARY}
+
+    assert roots <= sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("module", sorted(PURE & SOURCES.keys()))
+def test_pure_module_waits_for_nothing(module):
+    waiting = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
+
+    assert not [node.lineno for node in ast.walk(tree(module)) if type(node) in waiting]
+
+
+@pytest.mark.parametrize("module", sorted(PURE & SOURCES.keys()))
+def test_pure_module_calls_nothing_impure(module):
+    calls = [node for node in ast.walk(tree(module)) if isinstance(node, ast.Call)]
+    called = {
+        getattr(call.func, "attr", None) or getattr(call.func, "id", None)
+        for call in calls
+    }
+
+    assert not called & IMPURE_CALLS
+
+
+@every_module
+def test_module_can_be_read_in_one_sitting(module):
+    lines = SOURCES[module].read_text("utf-8").splitlines()
+
+    assert len(lines) <= MAXIMUM_MODULE_LINES
+
+
+def body_lines(function):
+    """Lines of a function without its docstring."""
+    lines = function.end_lineno - function.lineno + 1
+    if ast.get_docstring(function) is not None:
+        docstring = function.body[0]
+        lines -= docstring.end_lineno - docstring.lineno + 1
+    return lines
+
+
+def test_docstring_does_not_count_as_lines():
+    source = 'def f():\n    """One.\n\n    Two.\n    """\n    return 1\n'
+
+    assert body_lines(ast.parse(source).body[0]) == 2
+
+
+@every_module
+def test_functions_are_short(module):
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    long = {
+        node.name: body_lines(node)
+        for node in ast.walk(tree(module))
+        if isinstance(node, functions) and body_lines(node) > MAXIMUM_FUNCTION_LINES
+    }
+
+    assert not long
+
+
+# Written so that it does not find itself.
+POSTPONED = re.compile(r"\b(?:to_?do|fix_?me)\b", re.IGNORECASE)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        path.relative_to(ROOT).as_posix()
+        for folder in ("bitsd", "tests", "examples", "protocol-notes")
+        for path in sorted((ROOT / folder).rglob("*"))
+        if path.suffix in {".py", ".md", ".toml"}
+    ],
+)
+def test_nothing_is_postponed(path):
+    assert not POSTPONED.findall((ROOT / path).read_text("utf-8"))
+
+
+@pytest.mark.parametrize("word", ["to" + "do", "FIX" + "ME", "To" + "Do:"])
+def test_postponing_is_seen(word):
+    assert POSTPONED.search(f"# {word} later")
