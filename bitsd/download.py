@@ -4,11 +4,13 @@ aiohttp's own `FileResponse` answers 416 to several ranges, which ends a BITS jo
 """
 
 import asyncio
+import fcntl
 import os
 import secrets
+import struct
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Coroutine, Iterable
+from termios import TIOCOUTQ
 from typing import BinaryIO
 
 from aiohttp import web
@@ -17,10 +19,12 @@ from aiohttp.abc import AbstractStreamWriter
 from . import SOFTWARE, journal
 from .ranges import ByteRange, Piece, Representation, decide, etag, last_modified
 
-#: Bytes handed to the kernel at a time, all of which it must take within
-#: `stall_timeout`. A page that is not in memory blocks the loop for as long as its
-#: disk takes, which is bounded by this, too. Smaller ones are slower.
+#: Bytes handed to the kernel at a time. A page that is not in memory blocks the loop
+#: for as long as its disk takes, which is bounded by this.
 BLOCK = 256 * 1024
+
+#: A client that takes less than this in a `stall_timeout` is too slow.
+MINIMUM_PROGRESS = 4096
 
 
 class _FileShrank(OSError):
@@ -41,7 +45,7 @@ async def respond(
 
     Args:
         file: regular, opened for reading; its position does not matter.
-        stall_timeout: seconds in which a client must take `BLOCK` bytes.
+        stall_timeout: seconds in which a client must take `MINIMUM_PROGRESS` bytes.
 
     Raises:
         OSError: the file's state cannot be read; nothing was sent.
@@ -98,20 +102,29 @@ async def _send(
         transport.abort()
 
 
-@dataclass(slots=True)
 class _Body:
     """The way of a body's pieces to one client.
 
-    Attributes:
-        native: the kernel can copy from file to socket, which TLS rules out and
-            some event loops do not know.
+    The kernel copies from file to socket. asyncio's own `sendfile` does the same at
+    several times the cost for a short range, and not at all under uvloop. TLS has to
+    read the file.
     """
 
-    transport: asyncio.Transport
-    writer: AbstractStreamWriter
-    file: BinaryIO
-    stall_timeout: float
-    native: bool = True
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        writer: AbstractStreamWriter,
+        file: BinaryIO,
+        stall_timeout: float,
+    ) -> None:
+        self._transport = transport
+        self._writer = writer
+        self._file = file.fileno()
+        self._stall_timeout = stall_timeout
+        self._socket = transport.get_extra_info("socket").fileno()
+        self._tls = transport.get_extra_info("sslcontext") is not None
+        self._sent = 0
+        self._taken = 0
 
     async def send(self, pieces: Iterable[Piece]) -> None:
         """Returns when the kernel has all of them.
@@ -121,53 +134,93 @@ class _Body:
             TimeoutError: the client does not read.
             OSError: the file cannot be read, or not that far.
         """
-        tls = self.transport.get_extra_info("sslcontext") is not None
-        self.native = not tls
-        _unbuffer(self.transport, tls=tls)
+        # Let `drain` wait for the last byte. A TLS transport pauses at the high mark,
+        # not above it: with 0, when all is sent.
+        self._transport.set_write_buffer_limits(high=1 if self._tls else 0)
         for piece in pieces:
             if isinstance(piece, ByteRange):
                 await self._range(piece)
             else:
                 await self._bytes(piece)
-        self.transport.set_write_buffer_limits()
+        self._transport.set_write_buffer_limits()
 
     async def _range(self, wanted: ByteRange) -> None:
+        await self._drained()
         offset = wanted.first
         while offset <= wanted.last:
-            sent = await self._block(offset, min(BLOCK, wanted.last + 1 - offset))
+            count = min(BLOCK, wanted.last + 1 - offset)
+            if self._tls:
+                data = await asyncio.to_thread(os.pread, self._file, count, offset)
+                await self._bytes(data)
+                sent = len(data)
+            else:
+                sent = await self._sendfile(offset, count)
             if not sent:
                 raise _FileShrank(f"the file ends at {offset}, not {wanted.last + 1}")
             offset += sent
-
-    async def _block(self, offset: int, count: int) -> int:
-        """Bytes sent; fewer than `count` at the end of the file, and there alone."""
-        if self.native:
-            try:
-                return await self._sendfile(offset, count)
-            except (NotImplementedError, asyncio.SendfileNotAvailableError):
-                self.native = False
-        # asyncio's own fallback reads 16 KiB at a time, and may leave the protocol
-        # with a resume_writing whose pause_writing it never saw.
-        data = await asyncio.to_thread(os.pread, self.file.fileno(), count, offset)
-        await self._bytes(data)
-        return len(data)
+            if offset <= wanted.last:
+                await asyncio.sleep(0)  # a fast client is not the only one
 
     async def _sendfile(self, offset: int, count: int) -> int:
-        if self.transport.is_closing():
-            raise ConnectionResetError
+        while True:
+            if self._transport.is_closing():
+                raise ConnectionResetError
+            try:
+                sent = os.sendfile(self._socket, self._file, offset, count)
+            except BlockingIOError:
+                await self._patiently(self._writable())
+            else:
+                self._sent += sent
+                return sent
+
+    async def _writable(self) -> None:
+        """The kernel takes bytes again."""
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(self.stall_timeout):
-            return await loop.sendfile(
-                self.transport, self.file, offset, count, fallback=False
-            )
+        # The loop watches the transport's own handle for reading, by itself.
+        handle = os.dup(self._socket)
+        ready = loop.create_future()
+        loop.add_writer(handle, _wake, ready)
+        try:
+            await ready
+        finally:
+            loop.remove_writer(handle)
+            os.close(handle)
 
     async def _bytes(self, data: bytes) -> None:
-        async with asyncio.timeout(self.stall_timeout):
-            await self.writer.write(data)
-            await self.writer.drain()
+        if self._transport.is_closing():
+            raise ConnectionResetError
+        self._sent += len(data)
+        self._transport.write(data)
+        await self._drained()
+
+    async def _drained(self) -> None:
+        if self._transport.get_write_buffer_size():
+            await self._patiently(self._writer.drain())
+
+    async def _patiently(self, sending: Coroutine[None, None, None]) -> None:
+        """Wait as long as the client takes what it is sent."""
+        waiting = asyncio.ensure_future(sending)
+        try:
+            while not waiting.done():
+                await asyncio.wait((waiting,), timeout=self._stall_timeout)
+                if not waiting.done() and self._stalled():
+                    raise TimeoutError
+            waiting.result()
+        finally:
+            waiting.cancel()
+
+    def _stalled(self) -> bool:
+        """Since the last time it was asked, the client took next to nothing."""
+        before, self._taken = self._taken, self._sent - self._unacknowledged()
+        return self._taken - before < MINIMUM_PROGRESS
+
+    def _unacknowledged(self) -> int:
+        """Bytes that are in the transport or the kernel still."""
+        size = struct.pack("i", 0)
+        (queued,) = struct.unpack("i", fcntl.ioctl(self._socket, TIOCOUTQ, size))
+        return int(queued) + self._transport.get_write_buffer_size()
 
 
-def _unbuffer(transport: asyncio.Transport, *, tls: bool) -> None:
-    """Let `drain` wait for the last byte: a client that never reads it is stalled."""
-    # A TLS transport pauses at the high mark, not above it: at 0, when all is sent.
-    transport.set_write_buffer_limits(high=1 if tls else 0)
+def _wake(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
