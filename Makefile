@@ -1,9 +1,9 @@
 # The whole of working on bitsd: `make run`, `make test`, `make check`.
 PYTHON ?= python3
 BIN := .venv/bin
-LINTED := bitsd tests examples
+LINTED := bitsd tests examples benchmarks
 
-.PHONY: run test check lint format types coverage clean
+.PHONY: run test bench check lint format types coverage clean
 
 # A BITS server for ./images on http://127.0.0.1:8080, whatever was there before.
 run: .venv/run
@@ -12,6 +12,10 @@ run: .venv/run
 # Everything; what a machine lacks of tests/debian-packages.txt is skipped and said.
 test: .venv/test
 	$(BIN)/pytest -q -n auto
+
+# bitsd against nginx and others: about ten minutes, on a machine that is idle.
+bench: .venv/bench
+	$(BIN)/python -m benchmarks
 
 check: lint types coverage
 
@@ -24,7 +28,7 @@ format: .venv/test
 	$(BIN)/ruff check --fix $(LINTED)
 
 types: .venv/test
-	$(BIN)/mypy bitsd examples
+	$(BIN)/mypy bitsd examples benchmarks
 
 coverage: .venv/test
 	$(BIN)/coverage erase
@@ -42,6 +46,10 @@ coverage: .venv/test
 
 .venv/test: .venv/bin/pip pyproject.toml
 	$(BIN)/pip install -q -e '.[test]'
+	touch $@
+
+.venv/bench: .venv/test
+	$(BIN)/pip install -q -e '.[bench]'
 	touch $@
 
 clean:

@@ -171,6 +171,18 @@ class Disk:
             refused=saved.refused,
         )
 
+    def touched(self, named: SessionId) -> datetime | None:
+        """Last time that anything was stored, of a damaged session too; blocks."""
+        home = self._home(named)
+        times = []
+        for path in (home, home / "request", home / "session.json"):
+            with suppress(OSError):
+                times.append(path.lstat().st_mtime)
+        try:
+            return datetime.fromtimestamp(max(times), UTC)
+        except (OverflowError, ValueError):  # no file is left, or no calendar has it
+            return None
+
     async def save(self, session: Session) -> None:
         """Record what changed other than bytes; durable on return."""
         await asyncio.to_thread(record.write, self._home(session.id), session)

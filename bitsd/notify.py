@@ -129,9 +129,13 @@ class Application:
             raise _refusal(Reason.APPLICATION_FAILED, detail, session, status=status)
         if self.by_value:
             await _store(answer.content, response)
+        reply_url = answer.headers.get("BITS-Static-Response-URL", "")
+        if not (reply_url.isascii() and reply_url.isprintable()):
+            detail = f"BITS-Static-Response-URL is {reply_url!r}"
+            raise _refusal(Reason.REPLY_MALFORMED, detail, session)
         return Outcome(
             publish="BITS-Copy-File-To-Destination" in answer.headers,
-            reply_url=answer.headers.get("BITS-Static-Response-URL") or None,
+            reply_url=reply_url or None,
             replied=await asyncio.to_thread(_has_bytes, response),
         )
 

@@ -5,9 +5,8 @@ let `Disk` act, answer. Nothing is cached: any process can serve any packet.
 """
 
 import asyncio
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import BinaryIO
@@ -19,6 +18,7 @@ from .config import Directory
 from .destination import REPLIES, Folder
 from .disk import Disk, EntityGone
 from .notify import Application
+from .owners import Owners
 from .protocol.refusal import Reason, Refusal
 from .protocol.session import Destination, Event, Session, State
 from .protocol.wire import (
@@ -57,15 +57,6 @@ class Caller:
     destination: Destination
     url: str
 
-    @property
-    def owner(self) -> str:
-        """Whom a session counts for: anonymous callers count by address."""
-        return _owner(self.user, self.address)
-
-
-def _owner(user: str | None, address: str) -> str:
-    return f"user {user}" if user is not None else f"address {address}"
-
 
 def _now() -> datetime:
     return datetime.now(UTC)
@@ -88,15 +79,14 @@ class Sessions:
         )
         self._application = Application.of(directory)
         self._turns = Turns()
-        self._owners: dict[SessionId, str] = {}
-        self._counts: Counter[str] = Counter()
+        self._owners = Owners(directory.sessions_per_user)
         self._closed: OrderedDict[SessionId, Caller] = OrderedDict()
 
     async def open(self) -> None:
         """Find the sessions that an earlier run left."""
         await asyncio.to_thread(self._disk.prepare)
         for session in await asyncio.to_thread(self._find):
-            self._count(session)
+            self._owners.count(session)
 
     def _find(self) -> list[Session]:
         found = []
@@ -119,17 +109,13 @@ class Sessions:
         Raises:
             Refusal: TOO_MANY_SESSIONS, LOW_SPACE, or as the destination says.
         """
-        limit = self.directory.sessions_per_user
-        if self._counts[caller.owner] >= limit:
-            detail = f"{caller.owner} has {limit} sessions"
-            raise Refusal(Reason.TOO_MANY_SESSIONS, detail)
         session = self._new(caller)
-        self._count(session)
+        self._owners.admit(session)
         try:
             await asyncio.to_thread(self._check_room, caller)
             await self._disk.create(session)
         except (Refusal, OSError):
-            self._discount(session.id)
+            self._owners.discount(session.id)
             raise
         self._tell("created", session)
         host_id = self.directory.host_id
@@ -180,6 +166,9 @@ class Sessions:
 
     async def _taken(self, session: Session, packet: Fragment, body: Body) -> Session:
         """The session with the fragment's bytes, durable."""
+        if session.state is State.WAIT_FOR_CLOSE:
+            session.admit(packet, maximum=None)  # it was let in before
+            return session
         try:
             admission = session.admit(
                 packet, maximum=self.directory.maximum_upload_size
@@ -188,8 +177,6 @@ class Sessions:
             if refusal.reason is Reason.TOO_LARGE:
                 await self._forget(session, "refused")
             raise
-        if session.state is State.WAIT_FOR_CLOSE:
-            return session
         if session.total is None:
             session = session.sized(packet.total)
             await self._disk.save(session)
@@ -300,13 +287,27 @@ class Sessions:
     async def expire(self) -> None:
         """Forget sessions that time out ([MC-BUP] 3.2.6.1), and litter."""
         now = self._now()
-        for session in await asyncio.to_thread(self._find):
-            timeout = self.directory.session_timeout
-            if session.expired(now, timeout) and not self._turns.busy(session.id):
-                async with self._turns.take(session.id):
-                    with suppress(Refusal):
-                        await self._load(session.id)
+        for named in await asyncio.to_thread(self._stale, now):
+            if not self._turns.busy(named):
+                try:
+                    async with self._turns.take(named):
+                        await self._expire(named)
+                except OSError as error:
+                    journal.warn("not-expired", session=named, detail=error)
         await asyncio.to_thread(self._disk.clean, now - LITTER_AGE)
+
+    def _stale(self, now: datetime) -> list[SessionId]:
+        """Sessions to forget; those that others removed no longer count."""
+        timeout = self.directory.session_timeout
+        found = {named: self._disk.touched(named) or now for named in self._disk.ids()}
+        self._owners.retain(found.keys())
+        return [named for named, touched in found.items() if now - touched > timeout]
+
+    async def _expire(self, named: SessionId) -> None:
+        try:
+            await self._load(named)
+        except Refusal:
+            await self._drop(named)
 
     async def _owned(
         self,
@@ -338,7 +339,10 @@ class Sessions:
         except EntityGone as error:
             await self._drop(named)
             raise Refusal(gone, str(error)) from None
+        except SessionDamaged as error:
+            raise Refusal(Reason.SESSION_NOT_FOUND, str(error)) from None
         except SessionNotFound as error:
+            self._owners.discount(named)
             raise Refusal(Reason.SESSION_NOT_FOUND, str(error)) from None
         if session.expired(self._now(), self.directory.session_timeout):
             await self._forget(session, "expired")
@@ -351,7 +355,7 @@ class Sessions:
 
     async def _drop(self, named: SessionId) -> None:
         await self._disk.delete(named)
-        self._discount(named)
+        self._owners.discount(named)
 
     def _bury(self, named: SessionId, caller: Caller) -> None:
         self._closed[named] = caller
@@ -363,17 +367,6 @@ class Sessions:
         return closer is not None and (
             (closer.user, closer.destination) == (caller.user, caller.destination)
         )
-
-    def _count(self, session: Session) -> None:
-        self._owners[session.id] = owner = _owner(session.user, session.address)
-        self._counts[owner] += 1
-
-    def _discount(self, named: SessionId) -> None:
-        owner = self._owners.pop(named, None)
-        if owner is not None:
-            self._counts[owner] -= 1
-            if not self._counts[owner]:
-                del self._counts[owner]
 
     def _tell(self, event: str, session: Session) -> None:
         journal.note(

@@ -36,12 +36,14 @@ LAYERS: dict[str, set[str]] = {
     "config": {"quantities", "rules", "settings"},
     "explain": {"protocol.refusal", "codes"},
     "destination": PROTOCOL,
+    "owners": PROTOCOL,
     "record": PROTOCOL,
     "turns": PROTOCOL,
     "disk": PROTOCOL | {"destination", "journal", "record", "turns"},
     "notify": PROTOCOL | {"journal", "config"},
     "sessions": PROTOCOL
-    | {"turns", "disk", "destination", "notify", "journal", "record", "config"},
+    | {"turns", "disk", "destination", "notify", "journal", "owners", "record"}
+    | {"config"},
     "connection": PROTOCOL | {"journal"},
     "body": PROTOCOL | {"connection"},
     "download": {"journal", "ranges"},

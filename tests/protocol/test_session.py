@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from bitsd.protocol.refusal import Reason, Refusal
 from bitsd.protocol.session import (
-    LARGEST_ENTITY,
     Admission,
     Destination,
     Event,
@@ -112,9 +111,14 @@ def test_total_that_changed_is_refused(session, sent):
     assert refused(session, fragment(*sent)).reason is Reason.MALFORMED
 
 
+def test_total_that_changed_is_not_too_large_but_broken():
+    # TOO_LARGE ends the session, and with it bytes that are in order.
+    assert refused(held(5, 10), fragment(5, 9, 2000), 100).reason is Reason.MALFORMED
+
+
 @pytest.mark.parametrize(
     ("total", "maximum"),
-    [(301, 300), (1, 0), (LARGEST_ENTITY + 1, None)],
+    [(301, 300), (1, 0), (2**63, None)],
     ids=["over", "nothing allowed", "no file system can hold it"],
 )
 def test_entity_over_the_limit_is_refused_at_its_first_fragment(total, maximum):
@@ -125,7 +129,7 @@ def test_entity_over_the_limit_is_refused_at_its_first_fragment(total, maximum):
 
 @pytest.mark.parametrize(
     ("total", "maximum"),
-    [(300, 300), (300, None), (LARGEST_ENTITY, None)],
+    [(300, 300), (300, None), (2**63 - 1, None)],
     ids=["at the limit", "no limit", "largest"],
 )
 def test_entity_up_to_the_limit_is_admitted(total, maximum):

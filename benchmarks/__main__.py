@@ -1,0 +1,135 @@
+"""`python -m benchmarks`: one command, which stops by itself."""
+
+import argparse
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+from bitsd import quantities
+
+from . import report
+from .cases import cases, make_files
+from .client import MIB, Unexpected
+from .measure import Case, Result, run
+from .servers import CannotRun, Servers, missing
+
+#: One case may take this many times its share of the time that is left.
+GENEROUS = 2.0
+
+#: The files to download, an upload, and what the kernel has not given back yet.
+ROOM = 4
+
+#: Bytes of a transfer, and runs that count.
+QUICK = (64 * MIB, 3)
+THOROUGH = (1024 * MIB, 5)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmarks: 0 done, whatever the verdicts; 1 it could not; 2 usage.
+
+    130 is what a shell makes of Ctrl-C.
+    """
+    given = _parser().parse_args(arguments)
+    size, runs = QUICK if given.quick else THOROUGH
+    size, runs = given.size or size, given.runs or runs
+    wanted = [c for c in cases(size) if given.only in f"{c.group}: {c.name}"]
+    try:
+        _check(wanted, size)
+        given.results.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=given.folder or given.results) as folder:
+            _check_room(Path(folder), size)
+            where = report.environment(Path(folder), f"{size} bytes, {runs} runs")
+            results = _run(wanted, Path(folder), size, runs, given.minutes)
+    except (CannotRun, Unexpected, OSError) as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    print(report.markdown(results, where))
+    written = report.write(results, where, given.results)
+    print("\n".join(f"written: {path}" for path in written))
+    if not any(path.suffix == ".png" for path in written):
+        print("no picture: it needs matplotlib, pip install -e '.[bench]'")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="64MiB, 3 runs")
+    parser.add_argument("--size", type=_size, help="of a transfer (1GiB)")
+    parser.add_argument("--runs", type=_count, help="that count of each (5)")
+    parser.add_argument("--only", default="", help="part of a name, such as upload")
+    parser.add_argument(
+        "--minutes", type=float, default=10.0, help="later no run begins (10)"
+    )
+    parser.add_argument(
+        "--folder", type=Path, help="where uploads go: a real disk (that of --results)"
+    )
+    parser.add_argument(
+        "--results", type=Path, default=Path(__file__).parent / "results"
+    )
+    return parser
+
+
+def _size(text: str) -> int:
+    size = quantities.size(text)
+    if size < MIB:
+        raise argparse.ArgumentTypeError("give 1MiB or more")
+    return size
+
+
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError("give 1 or more")
+    return int(text)
+
+
+def _check(wanted: Sequence[Case], size: int) -> None:
+    if packages := missing():
+        raise CannotRun(f"missing; install {' '.join(packages)}")
+    if not wanted:
+        names = ", ".join(f"{case.group}: {case.name}" for case in cases(size))
+        raise CannotRun(f"no case has that name; there are {names}")
+    # A thousand uploads take two thousand descriptors; servers inherit the limit.
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _check_room(folder: Path, size: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < ROOM * size:
+        raise CannotRun(f"{folder}: {free} bytes free, {ROOM * size} needed")
+    if report.file_system(folder) in {"tmpfs", "ramfs"}:
+        print("warning: a sync means nothing in memory; give --folder on a disk")
+
+
+def _run(
+    wanted: Sequence[Case], folder: Path, size: int, runs: int, minutes: float
+) -> list[Result]:
+    """All cases, each group with servers of its own; each case if it is of memory."""
+    end = time.monotonic() + minutes * 60
+    make_files(folder, size)
+    results: list[Result] = []
+    for (group, _), members in groupby(wanted, key=_together):
+        with Servers(folder) as servers:
+            for case in members:
+                print(f"{group}: {case.name} ...", file=sys.stderr, flush=True)
+                now = time.monotonic()
+                share = (end - now) / (len(wanted) - len(results))
+                until = min(end, now + GENEROUS * share)
+                results.append(run(case, servers, runs, until))
+    return results
+
+
+def _together(case: Case) -> tuple[str, str]:
+    """Cases alike in this share their servers."""
+    return case.group, "" if case.timed else case.name
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,195 @@
+"""What is compared, and the targets."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from .client import MIB, Load
+from .loads import (
+    BitsUpload,
+    Download,
+    Pairs,
+    Pings,
+    PutUpload,
+    Ranges,
+    Stalled,
+    Upload,
+)
+from .measure import Case, Contender, Measure, Target, Unit
+from .servers import FILES, Start, aiohttp, bitsd, nginx, raw
+
+KIB = 1 << 10
+
+BITSD = "bitsd"
+TUNED = "nginx tuned"
+STOCK = "nginx as it comes"
+AIOHTTP = "aiohttp"
+RAW = "C loop"
+RAW_SYNC = "C loop, sync"
+FORGETFUL = "C loop, bytes dropped"
+BARE = "aiohttp, bare"
+ONE_RANGE = "bitsd, one range"
+
+WHOLE = "whole"
+EIGHTH = "eighth"
+
+_START: dict[str, Start] = {
+    BITSD: bitsd("publish"),
+    TUNED: nginx(tuned=True),
+    STOCK: nginx(tuned=False),
+    AIOHTTP: aiohttp(),
+    RAW: raw("write"),
+    FORGETFUL: raw("drop"),
+}
+
+#: Work that costs more per byte gets fewer bytes.
+_SMALL_PART = 4
+_TINY_PART = 8
+
+
+def cases(size: int) -> Iterator[Case]:
+    """All of them, in the order in which they run.
+
+    Args:
+        size: bytes of an upload or a download; more makes numbers steadier.
+    """
+    yield from _uploads(size)
+    yield from _synced_uploads(size)
+    yield from _downloads(size)
+    yield from _packets(size)
+    yield from _memory(size)
+
+
+def make_files(folder: Path, size: int) -> None:
+    """The files to download; what was just written is in the page cache."""
+    (folder / FILES).mkdir()
+    for name, length in ((WHOLE, size), (EIGHTH, size // 8)):
+        with (folder / FILES / name).open("wb") as file:
+            block = bytes(range(256)) * (256 * KIB // 256)
+            for _ in range(length // len(block)):
+                file.write(block)
+            file.write(block[: length % len(block)])
+            file.flush()
+            os.fsync(file.fileno())  # now, and not during the runs
+
+
+def _uploads(size: int) -> Iterator[Case]:
+    shapes = (
+        ("256 KiB x 1", 256 * KIB, 1, size // _SMALL_PART, 0.5),
+        ("4 MiB x 1", 4 * MIB, 1, size, 1.0),
+        ("4 MiB x 8", 4 * MIB, 8, size, 1.0),
+        ("64 MiB x 1", 64 * MIB, 1, size, 1.1),
+    )
+    for name, fragment, clients, amount, limit in shapes:
+        bits = BitsUpload(amount, fragment, clients)
+        files = PutUpload(amount, fragment, clients, append=False)
+        append = replace(files, append=True)
+        loads: list[tuple[str, Load]] = [
+            (BITSD, bits),
+            (TUNED, files),
+            (STOCK, files),
+            (AIOHTTP, append),
+            (RAW, append),
+            (FORGETFUL, append),
+        ]
+        contenders = [_contender(name, load) for name, load in loads]
+        target = Target(Measure.CPU, TUNED, limit)
+        yield Case("upload", name, Unit.GIB, contenders, target)
+
+
+def _synced_uploads(size: int) -> Iterator[Case]:
+    for fragment, amount in ((1, size // _SMALL_PART), (4, size // 2), (64, size)):
+        bits = BitsUpload(amount, fragment * MIB, 1)
+        append = PutUpload(amount, fragment * MIB, 1, append=True)
+        contenders = [
+            _contender(BITSD, bits, bitsd("fragment")),
+            _contender(RAW_SYNC, append, raw("sync")),
+            _contender(RAW, append),
+        ]
+        target = Target(Measure.WALL, RAW_SYNC, 1.15)
+        name = f"{fragment} MiB x 1"
+        yield Case("upload, sync", name, Unit.GIB, contenders, target)
+
+
+def _downloads(size: int) -> Iterator[Case]:
+    shapes = (
+        ("whole x 1", Download(WHOLE, size, None, 1), 1.15),
+        ("whole x 8", Download(EIGHTH, size // 8, None, 8), 1.15),
+        ("4 MiB ranges x 1", _ranged(size, 4 * MIB, 1), 1.15),
+        ("4 MiB ranges x 8", _ranged(size, 4 * MIB, 8), 1.15),
+        ("64 KiB ranges x 1", _ranged(size // _TINY_PART, 64 * KIB, 1), 4.0),
+    )
+    for name, load, limit in shapes:
+        contenders = [_contender(server, load) for server in (BITSD, TUNED, AIOHTTP)]
+        target = Target(Measure.CPU, TUNED, limit)
+        yield Case("download", name, Unit.GIB, contenders, target)
+    yield _twenty_ranges(size)
+
+
+def _ranged(size: int, length: int, clients: int) -> Download:
+    return Download(WHOLE, size, min(length, size // clients), clients)
+
+
+def _twenty_ranges(size: int) -> Case:
+    """One GET with twenty ranges, and one with a range of the same bytes."""
+    length = min(256 * KIB, size // 40)
+    times = max(1, size // 2 // (20 * length))
+    twenty = Ranges(WHOLE, count=20, length=length, times=times)
+    one = Ranges(WHOLE, count=1, length=20 * length, times=times)
+    contenders = [
+        Contender(BITSD, _START[BITSD], twenty, smaller(twenty)),
+        Contender(ONE_RANGE, _START[BITSD], one, smaller(one)),
+        Contender(TUNED, _START[TUNED], twenty, smaller(twenty)),
+    ]
+    target = Target(Measure.CPU, ONE_RANGE, 1.3)
+    return Case("download", "20 ranges of 256 KiB", Unit.GIB, contenders, target)
+
+
+def _packets(size: int) -> Iterator[Case]:
+    count = max(64, size // (64 * KIB))
+    for connections in (1, 32):
+        contenders = [
+            _contender(BITSD, Pings(count, connections, "/up/ping")),
+            _contender(BARE, Pings(count, connections, "/"), aiohttp(bare=True)),
+            _contender(TUNED, Pings(count, connections, "/ping/")),
+        ]
+        target = Target(Measure.CPU, BARE, 1.25)
+        yield Case("packet", f"Ping x {connections}", Unit.REQUEST, contenders, target)
+    pairs = Pairs(max(8, count // 64))
+    yield Case("packet", "Create + Close", Unit.REQUEST, [_contender(BITSD, pairs)])
+
+
+def _memory(size: int) -> Iterator[Case]:
+    length = min(64 * MIB, size // 8)
+    bits = BitsUpload(8 * length, length, 8)
+    put = PutUpload(8 * length, length, 8, append=True)
+    contenders = [_contender(BITSD, bits)]
+    contenders += [_contender(name, put) for name in (TUNED, AIOHTTP)]
+    yield Case("memory", "64 MiB x 8", Unit.GIB, contenders, timed=False)
+    count = min(1000, max(8, size // MIB))
+    contenders = [_contender(BITSD, Stalled(count, bits=True))]
+    others = (TUNED, AIOHTTP)
+    contenders += [_contender(name, Stalled(count, bits=False)) for name in others]
+    yield Case(
+        "memory", f"{count} stalled uploads", Unit.REQUEST, contenders, timed=False
+    )
+
+
+def _contender(name: str, load: Load, start: Start | None = None) -> Contender:
+    return Contender(name, start or _START[name], load, smaller(load))
+
+
+def smaller(load: Load) -> Load:
+    """Less of the same, to warm a server up."""
+    match load:
+        case Upload():
+            return replace(load, size=max(load.size // 8, load.clients))
+        case Ranges():
+            return replace(load, times=1)
+        case Pings():
+            return replace(load, count=max(load.count // 8, load.connections))
+        case Pairs() | Stalled():
+            return replace(load, count=1)
+        case _:
+            return load

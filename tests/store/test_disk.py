@@ -1,0 +1,793 @@
+"""Sessions over real files, full disks and failing devices."""
+
+import asyncio
+import errno
+import fcntl
+import os
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from store_kit import (
+    CREATED,
+    ID,
+    NAME,
+    OTHER,
+    PATIENCE,
+    Chunks,
+    disk_in,
+    failed,
+    failing,
+    fill,
+    handles,
+    held,
+    new_session,
+    refused,
+    remount,
+    run_child,
+    small_disk,
+    use_up_names,
+)
+from wire_client import until
+
+from bitsd import record
+from bitsd.disk import Disk, EntityGone, refusal_of
+from bitsd.protocol.refusal import Reason
+from bitsd.protocol.session import Admission, Destination, State
+from bitsd.protocol.wire import SessionId
+from bitsd.record import SessionNotFound
+
+HELD = b"acknowledged"
+MORE = bytes(range(250)) * 400
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "in"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture(params=[True, False], ids=["each fragment synced", "at publication"])
+def disk(folder: Path, request) -> Disk:
+    return disk_in(folder, durable=request.param)
+
+
+def in_sessions(folder: Path) -> set[str]:
+    return {path.name for path in (folder / "BITS-Sessions").iterdir()}
+
+
+# Create.
+
+
+async def test_session_is_found_as_it_was_made(disk: Disk):
+    session = new_session(user="alice", total=5)
+    await disk.create(session)
+    found = await disk.load(ID)
+
+    assert found.touched >= CREATED
+    assert found.touched.tzinfo is UTC
+    assert found == new_session(user="alice", total=5, touched=found.touched)
+
+
+async def test_preparing_again_keeps_the_sessions(disk: Disk, folder):
+    await disk.create(new_session())
+    disk.prepare()
+
+    assert in_sessions(folder) == {ID}
+
+
+async def test_session_that_has_no_room_for_its_record_is_not_there(folder):
+    with small_disk(folder) as full:
+        disk = disk_in(full)
+        fill(full)
+        with failed(errno.ENOSPC):
+            await disk.create(new_session())
+        assert in_sessions(full) == set()
+
+
+async def test_session_that_has_no_room_for_its_name_is_not_there(folder):
+    with small_disk(folder, files=30) as full:
+        disk = disk_in(full)
+        fillers = use_up_names(full)
+        for free in range(3):
+            with failed(errno.ENOSPC):
+                await disk.create(new_session())
+            assert in_sessions(full) == set()
+            fillers[free].unlink()
+        fillers[3].unlink()
+        await disk.create(new_session())
+
+        assert in_sessions(full) == {ID}
+
+
+async def test_id_of_another_session_is_not_taken_over(disk: Disk, folder):
+    await held(disk, HELD, new_session(total=100))
+    with failed(errno.ENOTEMPTY, errno.EEXIST):
+        await disk.create(new_session())
+
+    assert disk.request(ID).read_bytes() == HELD
+    assert in_sessions(folder) == {ID}
+
+
+# Where the bytes are, and how many.
+
+
+async def test_offset_is_the_length_of_the_file(disk: Disk):
+    await held(disk, HELD, new_session(total=100))
+    os.truncate(disk.request(ID), 5)
+
+    assert (await disk.load(ID)).received == 5
+
+
+@pytest.mark.parametrize("later", ["request", "session.json"])
+async def test_later_time_is_that_of_the_last_progress(disk: Disk, later: str):
+    await disk.create(new_session())
+    for name in ("request", "session.json"):
+        os.utime(disk.request(ID).with_name(name), (0, 2000 if name == later else 1000))
+
+    assert (await disk.load(ID)).touched == datetime.fromtimestamp(2000, UTC)
+
+
+async def test_noted_progress_is_the_last(disk: Disk):
+    await disk.create(new_session())
+    for name in ("request", "session.json"):
+        os.utime(disk.request(ID).with_name(name), (0, 1000))
+    disk.touch(ID)
+
+    assert (await disk.load(ID)).touched > datetime.fromtimestamp(1000, UTC)
+
+
+async def test_session_without_its_bytes_is_told_apart(disk: Disk):
+    await disk.create(new_session())
+    disk.request(ID).unlink()
+
+    with pytest.raises(EntityGone):
+        await disk.load(ID)
+
+
+async def test_session_with_more_bytes_than_its_total_is_none(disk: Disk):
+    await held(disk, HELD, new_session(total=len(HELD)))
+    with disk.request(ID).open("ab") as file:
+        file.write(b"!")
+
+    with pytest.raises(SessionNotFound):
+        await disk.load(ID)
+
+
+async def test_unknown_session_is_none(disk: Disk):
+    with pytest.raises(SessionNotFound):
+        await disk.load(OTHER)
+
+
+async def test_time_that_no_calendar_has_is_no_session(tmp_path):
+    with small_disk(tmp_path / "disk") as small:
+        disk = disk_in(small)
+        await disk.create(new_session())
+        os.utime(disk.request(ID), (2**40, 2**40))
+
+        with pytest.raises(SessionNotFound):
+            await disk.load(ID)
+
+
+# Append.
+
+
+@pytest.mark.parametrize(
+    ("chunks", "skip", "take", "after"),
+    [
+        pytest.param([b"abc"], 0, 3, b"abc", id="one chunk"),
+        pytest.param([b"a", b"b", b"c"], 0, 3, b"abc", id="chunks"),
+        pytest.param([b"xxabc"], 2, 3, b"abc", id="skipped in a chunk"),
+        pytest.param([b"x", b"xa", b"bc"], 2, 3, b"abc", id="skipped over chunks"),
+        pytest.param([b"abcxx", b"xx"], 0, 3, b"abc", id="no more than admitted"),
+        pytest.param([b"xabcx"], 1, 3, b"abc", id="in the middle"),
+        pytest.param([b"ab"], 0, 3, b"ab", id="short body"),
+        pytest.param([b"x"], 2, 3, b"", id="short before it begins"),
+        pytest.param([], 0, 3, b"", id="no body"),
+        pytest.param([b"abc"], 3, 0, b"", id="nothing new"),
+        pytest.param([b""], 0, 0, b"", id="empty entity"),
+        pytest.param([MORE, MORE], 0, 2 * len(MORE), MORE * 2, id="large"),
+    ],
+)
+async def test_what_was_admitted_goes_to_the_end(
+    disk: Disk, chunks: list[bytes], skip: int, take: int, after: bytes
+):
+    session = await held(disk, HELD, new_session(total=10**6))
+    count = await disk.append(session, Admission(skip, take), Chunks(*chunks))
+
+    assert disk.request(ID).read_bytes() == HELD + after
+    assert count == len(HELD + after)
+
+
+class Broken(Chunks):
+    """A body with a fault of its own after its chunks."""
+
+    async def into(self, sink) -> None:
+        await super().into(sink)
+        raise OSError(errno.EIO, "a fault")
+
+
+async def test_bytes_before_a_fault_are_kept(disk: Disk):
+    session = await held(disk, HELD, new_session(total=100))
+    with pytest.raises(OSError, match="a fault"):
+        await disk.append(session, Admission(0, 50), Broken(b"abc"))
+
+    assert disk.request(ID).read_bytes() == HELD + b"abc"
+
+
+async def test_bytes_before_a_cancellation_are_kept(disk: Disk):
+    session = await held(disk, HELD, new_session(total=100))
+    body = Chunks(b"abc", stalls=True)
+    task = asyncio.create_task(disk.append(session, Admission(0, 50), body))
+    await body.arrived.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert (await disk.load(ID)).received == len(HELD) + 3
+
+
+class Watched(ThreadPoolExecutor):
+    """Threads of which a test sees when they are at work."""
+
+    last: Future | None = None
+
+    def submit(self, *arguments, **named):
+        self.last = super().submit(*arguments, **named)
+        return self.last
+
+
+async def test_cancellation_before_the_body_leaves_no_handle_open(disk: Disk):
+    await disk.create(new_session())
+    threads = Watched()
+    asyncio.get_running_loop().set_default_executor(threads)
+    # Opening a pipe waits for its reader, so the order of events is ours.
+    disk.request(ID).unlink()
+    os.mkfifo(disk.request(ID))
+    before = handles()
+    task = asyncio.create_task(
+        disk.append(new_session(), Admission(0, 3), Chunks(b"abc"))
+    )
+    await until(lambda: threads.last is not None and threads.last.running())
+    opening = threads.last
+    task.cancel()
+    reader = os.open(disk.request(ID), os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.to_thread(wait, [opening], PATIENCE)
+    os.close(reader)
+
+    await until(lambda: handles() == before)
+
+
+async def test_session_of_another_process_is_left_alone(disk: Disk):
+    session = await held(disk, HELD, new_session(total=100))
+    with disk.request(ID).open("ab") as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        with refused(Reason.SUPERSEDED):
+            await disk.append(session, Admission(0, 3), Chunks(b"abc"))
+    assert disk.request(ID).read_bytes() == HELD
+
+    await disk.append(session, Admission(0, 3), Chunks(b"abc"))
+    assert disk.request(ID).read_bytes() == HELD + b"abc"
+
+
+@pytest.mark.parametrize("size", [len(HELD) - 1, len(HELD) + 1], ids=["less", "more"])
+async def test_bytes_that_another_process_changed_are_left_alone(disk: Disk, size: int):
+    session = await held(disk, HELD, new_session(total=100))
+    os.truncate(disk.request(ID), size)
+    with refused(Reason.SUPERSEDED):
+        await disk.append(session, Admission(0, 3), Chunks(b"abc"))
+
+    assert disk.request(ID).stat().st_size == size
+
+
+async def test_no_handle_is_left_open_however_it_ends(disk: Disk):
+    session = await held(disk, HELD, new_session(total=100))
+    before = handles()
+    await disk.append(session, Admission(0, 3), Chunks(b"abc"))
+    with refused(Reason.SUPERSEDED):
+        await disk.append(session, Admission(0, 3), Chunks(b"abc"))
+    with pytest.raises(OSError, match="a fault"):
+        await disk.append(await disk.load(ID), Admission(0, 3), Broken(b"d"))
+
+    assert handles() == before
+
+
+async def test_full_disk_keeps_what_fitted_and_the_rest_comes_later(folder):
+    entity = HELD + MORE
+    with small_disk(folder) as full:
+        disk = disk_in(full)
+        session = await held(disk, HELD, new_session(total=len(entity)))
+        filler = fill(full, leave=8192)
+        with failed(errno.ENOSPC):
+            await disk.append(session, Admission(0, len(MORE)), Chunks(MORE))
+        filler.unlink()
+        # Still too small for it all: more room is what an administrator adds.
+        remount(full, "size=1m")
+        session = await disk.load(ID)
+
+        assert len(HELD) < session.received < len(entity)
+        rest = entity[session.received :]
+        await disk.append(session, Admission(0, len(rest)), Chunks(rest))
+        await disk.publish(await disk.load(ID), overwrite=False)
+        assert (full / NAME).read_bytes() == entity
+
+
+async def test_record_that_does_not_fit_leaves_the_session_as_it_was(folder):
+    with small_disk(folder) as full:
+        disk = disk_in(full)
+        session = await held(disk, HELD, new_session(total=100))
+        filler = fill(full)
+        with failed(errno.ENOSPC):
+            await disk.save(replace(session, refused=403))
+        assert await disk.load(ID) == session
+        filler.unlink()
+        await disk.save(replace(session, refused=403))
+
+        assert (await disk.load(ID)).refused == 403
+
+
+LARGEST_FILE = """
+import asyncio, errno, resource, sys
+from pathlib import Path
+from store_kit import ID, Chunks, disk_in
+from bitsd.disk import refusal_of
+from bitsd.protocol.session import Admission
+
+async def main():
+    disk = disk_in(Path(sys.argv[1]))
+    session = await disk.load(ID)
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        await disk.append(session, Admission(0, 2000), Chunks(bytes(2000)))
+    except OSError as error:
+        print(errno.errorcode[error.errno], refusal_of(error).reason.name)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+asyncio.run(main())
+"""
+
+
+async def test_largest_file_of_the_system_is_told_as_too_large(folder):
+    disk = disk_in(folder)
+    await held(disk, HELD, new_session(total=5000))
+    said = await asyncio.to_thread(run_child, LARGEST_FILE, folder)
+
+    assert said == "EFBIG TOO_LARGE"
+    assert disk.request(ID).read_bytes() == HELD + bytes(1000 - len(HELD))
+
+
+FAILING_APPEND = """
+import asyncio, errno, sys
+from pathlib import Path
+from store_kit import ID, Chunks, disk_in
+from bitsd.protocol.session import Admission
+
+async def main():
+    disk = disk_in(Path(sys.argv[1]), durable=sys.argv[2] == "True")
+    session = await disk.load(ID)
+    try:
+        print(await disk.append(session, Admission(0, 3), Chunks(b"abc")))
+    except OSError as error:
+        print(errno.errorcode[error.errno])
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("durable", "said", "kept"),
+    [
+        pytest.param(True, "EIO", HELD, id="each fragment synced"),
+        pytest.param(False, "15", HELD + b"abc", id="only publication synced"),
+    ],
+)
+async def test_bytes_whose_sync_failed_are_dropped(
+    folder, *, durable: bool, said: str, kept: bytes
+):
+    disk = disk_in(folder)
+    await held(disk, HELD, new_session(total=100))
+    child = (FAILING_APPEND, folder, durable)
+
+    assert (
+        await asyncio.to_thread(run_child, *child, under=failing("fdatasync")) == said
+    )
+    assert disk.request(ID).read_bytes() == kept
+
+
+# Publish.
+
+
+async def complete(disk: Disk, octets: bytes = HELD, **facts: object):
+    return await held(disk, octets, new_session(total=len(octets), **facts))
+
+
+@pytest.mark.parametrize("overwrite", [False, True], ids=["link", "overwrite"])
+async def test_entity_gets_its_name_and_stays_with_its_session(
+    disk: Disk, folder, *, overwrite: bool
+):
+    await disk.publish(await complete(disk), overwrite=overwrite)
+
+    assert (folder / NAME).read_bytes() == HELD
+    assert sorted(path.name for path in folder.iterdir()) == ["BITS-Sessions", NAME]
+    assert sorted(path.name for path in disk.request(ID).parent.iterdir()) == [
+        "request",
+        "session.json",
+    ]
+
+
+@pytest.mark.parametrize("overwrite", [False, True], ids=["link", "overwrite"])
+async def test_publication_that_a_crash_cut_short_may_come_again(
+    disk: Disk, folder, *, overwrite: bool
+):
+    session = await complete(disk)
+    await disk.publish(session, overwrite=overwrite)
+    # As the crash between the second link and its new name leaves it.
+    disk.request(ID).with_name("publish").hardlink_to(disk.request(ID))
+    await disk.publish(session, overwrite=overwrite)
+
+    assert (folder / NAME).read_bytes() == HELD
+    assert (folder / NAME).samefile(disk.request(ID))
+
+
+async def test_publication_may_come_again_before_any_link(disk: Disk, folder):
+    session = await complete(disk)
+    disk.request(ID).with_name("publish").write_bytes(b"left by a crash")
+    await disk.publish(session, overwrite=True)
+
+    assert (folder / NAME).read_bytes() == HELD
+    assert not disk.request(ID).with_name("publish").exists()
+
+
+@pytest.mark.parametrize("octets", [b"theirs", HELD], ids=["other", "the same bytes"])
+async def test_file_of_another_is_not_replaced(disk: Disk, folder, octets: bytes):
+    (folder / NAME).write_bytes(octets)
+    theirs = (folder / NAME).stat().st_ino
+    with refused(Reason.EXISTS):
+        await disk.publish(await complete(disk), overwrite=False)
+
+    assert (folder / NAME).read_bytes() == octets
+    assert (folder / NAME).stat().st_ino == theirs
+
+
+async def test_link_at_the_name_is_neither_followed_nor_replaced(disk: Disk, folder):
+    session = await complete(disk)
+    (folder / NAME).symlink_to(disk.request(ID))
+    with refused(Reason.EXISTS):
+        await disk.publish(session, overwrite=False)
+
+    assert (folder / NAME).is_symlink()
+
+
+async def test_overwriting_replaces_the_link_and_not_its_target(disk: Disk, folder):
+    (folder / "target").write_bytes(b"theirs")
+    (folder / NAME).symlink_to("target")
+    await disk.publish(await complete(disk), overwrite=True)
+
+    assert not (folder / NAME).is_symlink()
+    assert (folder / "target").read_bytes() == b"theirs"
+
+
+async def test_reader_of_a_replaced_file_reads_on_in_the_old_one(disk: Disk, folder):
+    (folder / NAME).write_bytes(b"theirs")
+    with (folder / NAME).open("rb") as reader:
+        await disk.publish(await complete(disk), overwrite=True)
+
+        assert reader.read() == b"theirs"
+    assert (folder / NAME).read_bytes() == HELD
+
+
+@pytest.mark.parametrize(
+    ("overwrite", "reason"), [(False, Reason.EXISTS), (True, Reason.IS_A_FOLDER)]
+)
+async def test_folder_in_the_way_is_left_there(
+    disk: Disk, folder, *, overwrite: bool, reason: Reason
+):
+    (folder / NAME).mkdir()
+    with refused(reason):
+        await disk.publish(await complete(disk), overwrite=overwrite)
+
+    assert list((folder / NAME).iterdir()) == []
+    assert disk.request(ID).read_bytes() == HELD
+
+
+@pytest.mark.parametrize("name", ["missing/x", "a file/x", "BITS-Sessions/x", "../x"])
+@pytest.mark.parametrize("overwrite", [False, True], ids=["link", "overwrite"])
+async def test_there_has_to_be_a_folder_inside(
+    disk: Disk, folder, name: str, *, overwrite: bool
+):
+    (folder / "a file").touch()
+    session = await complete(disk, destination=Destination(name))
+    with refused(Reason.NO_FOLDER):
+        await disk.publish(session, overwrite=overwrite)
+
+    assert not (folder / name).exists()
+
+
+async def test_one_of_many_publishers_of_a_name_wins(disk: Disk, folder):
+    ids = [SessionId(ID.replace("555}", f"55{n}}}")) for n in range(8)]
+    for round_ in range(10):
+        name = Destination(f"{round_}.dat")
+        sessions = [
+            await complete(disk, named.encode(), id=named, destination=name)
+            for named in ids
+        ]
+        outcomes = await asyncio.gather(
+            *(disk.publish(session, overwrite=False) for session in sessions),
+            return_exceptions=True,
+        )
+        winners = [named for named, o in zip(ids, outcomes, strict=True) if o is None]
+        reasons = {getattr(outcome, "reason", None) for outcome in outcomes if outcome}
+        for named in ids:
+            await disk.delete(named)
+
+        assert len(winners) == 1
+        assert reasons == {Reason.EXISTS}
+        assert (folder / name).read_bytes() == winners[0].encode()
+
+
+async def test_name_that_is_overwritten_by_many_is_always_one_of_them(
+    disk: Disk, folder
+):
+    ids = [SessionId(ID.replace("555}", f"55{n}}}")) for n in range(8)]
+    entities = {named: named.encode() * 1000 for named in ids}
+    sessions = [await complete(disk, entities[named], id=named) for named in ids]
+    await asyncio.gather(*(disk.publish(each, overwrite=True) for each in sessions))
+
+    assert (folder / NAME).read_bytes() in entities.values()
+
+
+@pytest.mark.parametrize("overwrite", [False, True], ids=["link", "overwrite"])
+async def test_no_room_for_the_name_keeps_the_entity(folder, *, overwrite: bool):
+    with small_disk(folder, files=30) as full:
+        disk = disk_in(full)
+        session = await complete(disk)
+        fillers = use_up_names(full)
+        with failed(errno.ENOSPC):
+            await disk.publish(session, overwrite=overwrite)
+        assert not (full / NAME).exists()
+        fillers[0].unlink()
+        await disk.publish(await disk.load(ID), overwrite=overwrite)
+
+        assert (full / NAME).read_bytes() == HELD
+
+
+FAILING_PUBLISH = """
+import asyncio, errno, sys
+from pathlib import Path
+from store_kit import ID, disk_in
+
+async def main():
+    disk = disk_in(Path(sys.argv[1]), durable=False)
+    try:
+        await disk.publish(await disk.load(ID), overwrite=False)
+    except OSError as error:
+        print(errno.errorcode[error.errno])
+
+asyncio.run(main())
+"""
+
+
+async def test_entity_whose_sync_failed_is_not_published(folder):
+    await complete(disk_in(folder, durable=False))
+    child = (FAILING_PUBLISH, folder)
+
+    said = await asyncio.to_thread(run_child, *child, under=failing("fdatasync"))
+    assert said == "EIO"
+    assert not (folder / NAME).exists()
+
+
+async def test_entity_whose_only_sync_failed_has_to_come_again(folder):
+    disk = disk_in(folder, durable=False)
+    await complete(disk)
+    child = (FAILING_PUBLISH, folder)
+    await asyncio.to_thread(run_child, *child, under=failing("fdatasync"))
+
+    assert (await disk.load(ID)).received == 0
+
+
+# The destination before anything is uploaded.
+
+
+@pytest.mark.parametrize(
+    ("name", "overwrite", "reason"),
+    [
+        pytest.param("a file", False, Reason.EXISTS, id="file"),
+        pytest.param("a link", False, Reason.EXISTS, id="link to nothing"),
+        pytest.param("a folder", False, Reason.IS_A_FOLDER, id="folder"),
+        pytest.param("a folder", True, Reason.IS_A_FOLDER, id="folder, overwrite"),
+        pytest.param("missing/x", False, Reason.NO_FOLDER, id="no parent"),
+        pytest.param("a file/x", True, Reason.NO_FOLDER, id="file as the parent"),
+        pytest.param("../x", True, Reason.NO_FOLDER, id="outside"),
+    ],
+)
+def test_destination_that_could_not_be_published_is_refused(
+    disk: Disk, folder: Path, name: str, *, overwrite: bool, reason: Reason
+):
+    (folder / "a file").touch()
+    (folder / "a folder").mkdir()
+    (folder / "a link").symlink_to("nothing")
+
+    with refused(reason):
+        disk.check_destination(Destination(name), overwrite=overwrite)
+
+
+@pytest.mark.parametrize(
+    ("name", "overwrite"),
+    [("new", False), ("new", True), ("a file", True), ("a link", True)],
+)
+def test_destination_that_could_be_published_is_taken(
+    disk: Disk, folder: Path, name: str, *, overwrite: bool
+):
+    (folder / "a file").touch()
+    (folder / "a link").symlink_to("nothing")
+    disk.check_destination(Destination(name), overwrite=overwrite)
+
+    assert not (folder / "new").exists()
+
+
+def test_folder_that_may_not_be_written_is_refused(folder: Path):
+    with small_disk(folder) as full:
+        disk = disk_in(full)
+        remount(full, "ro")
+        with refused(Reason.ACCESS_DENIED):
+            disk.check_destination(NAME, overwrite=True)
+
+
+def test_free_space_is_that_of_the_folder(folder: Path):
+    with small_disk(folder, size="64k") as full:
+        disk = disk_in(full)
+        before = disk.free()
+        fill(full)
+
+        assert 0 < before <= 65536
+        assert disk.free() == 0
+
+
+# The end of a session, and what crashes leave.
+
+
+async def test_deleted_session_is_gone_and_its_published_file_is_not(
+    disk: Disk, folder
+):
+    await disk.publish(await complete(disk), overwrite=False)
+    disk.response(ID).write_bytes(b"reply")
+    await disk.delete(ID)
+
+    assert in_sessions(folder) == set()
+    assert (folder / NAME).read_bytes() == HELD
+
+
+async def test_session_may_be_deleted_again(disk: Disk, folder):
+    await disk.create(new_session())
+    await disk.delete(ID)
+    await disk.delete(ID)
+
+    assert in_sessions(folder) == set()
+
+
+async def test_ids_are_those_that_could_be_ours(disk: Disk, folder):
+    await disk.create(new_session())
+    sessions = folder / "BITS-Sessions"
+    for name in ("new-" + OTHER, OTHER.lower(), OTHER.strip("{}"), "readme.txt"):
+        (sessions / name).mkdir()
+
+    assert list(disk.ids()) == [ID]
+
+
+OLD = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def litter(sessions: Path, name: str, *files: str) -> Path:
+    path = sessions / name
+    path.mkdir()
+    for file in files:
+        (path / file).write_bytes(b"abc")
+    os.utime(path, (OLD.timestamp(), OLD.timestamp()))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        pytest.param(f"new-{OTHER}", (), id="empty, not yet one"),
+        pytest.param(f"new-{OTHER}", ("request", "session.json"), id="not yet one"),
+        pytest.param(OTHER, ("request", "response"), id="no longer one"),
+        pytest.param(OTHER, (), id="empty, no longer one"),
+    ],
+)
+async def test_what_is_no_session_goes_when_it_is_old(
+    disk: Disk, folder, name: str, files: tuple[str, ...]
+):
+    await disk.create(new_session())
+    litter(folder / "BITS-Sessions", name, *files)
+    disk.clean(OLD)
+    assert in_sessions(folder) == {ID, name}
+
+    disk.clean(OLD + timedelta(seconds=1))
+    assert in_sessions(folder) == {ID}
+
+
+@pytest.mark.parametrize("name", ["notes", "new-notes", "lost+found"])
+def test_what_is_not_ours_stays(disk: Disk, folder: Path, name: str):
+    litter(folder / "BITS-Sessions", name, "request")
+    disk.clean(OLD + timedelta(days=1000))
+
+    assert in_sessions(folder) == {name}
+
+
+async def test_old_session_is_no_litter(disk: Disk, folder):
+    litter(folder / "BITS-Sessions", ID, "request", "session.json")
+    disk.clean(OLD + timedelta(days=1000))
+
+    assert in_sessions(folder) == {ID}
+
+
+def test_files_and_links_are_no_litter(disk: Disk, folder: Path, tmp_path: Path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (folder / "BITS-Sessions" / ID).write_bytes(b"abc")
+    (folder / "BITS-Sessions" / OTHER).symlink_to(elsewhere)
+    disk.clean(datetime.now(UTC) + timedelta(days=1))
+
+    assert in_sessions(folder) == {ID, OTHER}
+    assert elsewhere.exists()
+
+
+async def test_reply_is_there_or_not(disk: Disk):
+    await disk.create(new_session())
+    with pytest.raises(FileNotFoundError):
+        disk.open_response(ID)
+    disk.response(ID).write_bytes(b"reply")
+    with disk.open_response(ID) as file:
+        assert file.read() == b"reply"
+
+
+# What a client is told.
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (errno.ENOSPC, Reason.DISK_FULL),
+        (errno.EDQUOT, Reason.DISK_FULL),
+        (errno.EFBIG, Reason.TOO_LARGE),
+        (errno.EACCES, Reason.ACCESS_DENIED),
+        (errno.EPERM, Reason.ACCESS_DENIED),
+        (errno.EXDEV, Reason.ACCESS_DENIED),
+        (errno.ENAMETOOLONG, Reason.MALFORMED),
+        (errno.EIO, Reason.STORAGE_FAILED),
+        (errno.EROFS, Reason.STORAGE_FAILED),
+        (errno.EMFILE, Reason.STORAGE_FAILED),
+        (errno.ENOENT, Reason.STORAGE_FAILED),
+        (None, Reason.STORAGE_FAILED),
+        (99999, Reason.STORAGE_FAILED),
+    ],
+)
+def test_client_is_told_of_the_storage(number: int | None, reason: Reason):
+    error = OSError("why") if number is None else OSError(number, "why", "/a/path")
+    refusal = refusal_of(error)
+
+    assert refusal.reason is reason
+    assert "why" in refusal.detail
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_operator_is_told_the_name_of_the_error(number: int):
+    assert refusal_of(OSError(number, "why")).detail.startswith(errno.errorcode[number])
+
+
+def test_state_is_kept_by_saving(folder: Path):
+    # `record` holds each field; here that it is the session's own record.
+    disk = disk_in(folder)
+    session = new_session(total=0, state=State.WAIT_FOR_CLOSE, reply_url="http://x/")
+    asyncio.run(disk.create(new_session()))
+    asyncio.run(disk.save(session))
+
+    assert record.read(disk.request(ID).parent)[0].reply_url == "http://x/"
+    assert disk.read(ID).state is State.WAIT_FOR_CLOSE

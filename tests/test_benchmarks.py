@@ -1,0 +1,151 @@
+"""The benchmarks run and report; how fast anything is, is not looked at."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.cases import cases
+from benchmarks.client import MIB
+from benchmarks.measure import (
+    Case,
+    Contender,
+    Measure,
+    Result,
+    Row,
+    Sample,
+    Target,
+    Unit,
+)
+from benchmarks.report import file_system, table
+
+ROOT = Path(__file__).parent.parent
+
+#: Every server starts in it several times.
+SMOKE_SECONDS = 110
+
+QUIET = Sample(cpu=1, wall=2, client_cpu=1, other_cpu=0, idle=MIB, peak=2 * MIB)
+DISTURBED = replace(QUIET, cpu=9, other_cpu=2)
+
+
+def needed(program: str) -> None:
+    if shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin") is None:
+        message = f"{program} is not installed"
+        if os.environ.get("BITSD_ALL_TESTS") == "1":
+            pytest.fail(message)
+        # What is compared is that program.
+        pytest.skip(message)
+
+
+def ran(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        timeout=SMOKE_SECONDS,
+        check=False,
+    )
+
+
+@pytest.mark.timeout(SMOKE_SECONDS + 10)
+def test_every_case_and_server_has_a_row(tmp_path):
+    needed("nginx")
+    needed("gcc")
+
+    done = ran("--size", "2MiB", "--runs", "1", "--results", str(tmp_path))
+
+    assert done.returncode == 0, done.stderr
+    expected = [
+        (case.name, contender.name)
+        for case in cases(2 * MIB)
+        for contender in case.contenders
+    ]
+    lines = [line.split(" | ") for line in done.stdout.splitlines()]
+    rows = [(cells[0][2:], cells[1]) for cells in lines if len(cells) > 2]
+    assert [row for row in rows if row[1] not in {"server", "-"}] == expected
+    written = json.loads(next(tmp_path.glob("*.json")).read_text("utf-8"))
+    found = [
+        (result["work"], row["server"])
+        for result in written["results"]
+        for row in result["rows"]
+        if all(sample["cpu"] > 0 for sample in row["samples"])
+    ]
+    assert found == expected
+    assert next(tmp_path.glob("*.md")).read_text("utf-8") in done.stdout
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+def test_what_is_missing_is_named(tmp_path):
+    (tmp_path / "nginx").write_text("#!/bin/sh\n", "ascii")
+    (tmp_path / "nginx").chmod(0o755)
+
+    done = ran("--results", str(tmp_path), PATH=str(tmp_path))
+
+    wanted = "benchmarks: missing; install gcc libc6-dev nginx-full"
+    assert done.returncode == 1
+    assert done.stderr.startswith(wanted)
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--size", "64KiB"], ["--size", "much"], ["--runs", "0"], ["--fast"]],
+    ids=" ".join,
+)
+def test_wrong_usage_is_told(arguments):
+    assert ran(*arguments).returncode == 2
+
+
+def result(ours: list[Sample], reference: list[Sample], limit: float) -> Result:
+    target = Target(Measure.CPU, "other", limit)
+    contenders = [Contender(name, None, Work(), Work()) for name in ("bitsd", "other")]
+    case = Case("upload", "some", Unit.GIB, contenders, target)
+    rows = [Row(contenders[0], ours), Row(contenders[1], reference)]
+    return Result(case, rows, runs=3)
+
+
+class Work:
+    clients = 1
+    amount = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("ours", "limit", "expected"),
+    [
+        pytest.param([QUIET] * 3, 1.0, "met", id="as much as allowed"),
+        pytest.param([QUIET] * 3, 0.9, "missed", id="more than allowed"),
+        pytest.param([DISTURBED, *[QUIET] * 3], 1.0, "met", id="one run dropped"),
+        pytest.param([DISTURBED] * 5 + [QUIET], 9, "disturbed", id="one run left"),
+    ],
+)
+def test_verdict_is_about_undisturbed_runs(ours, limit, expected):
+    assert result(ours, [QUIET] * 3, limit).verdict == expected
+
+
+def test_reference_that_was_disturbed_proves_nothing():
+    assert result([QUIET] * 3, [DISTURBED] * 3, 9).verdict == "disturbed"
+
+
+def test_table_says_how_many_runs_were_dropped():
+    text = table([result([DISTURBED, *[QUIET] * 3], [QUIET] * 3, 1.0)])
+
+    assert [line.split(" | ")[9] for line in text.splitlines()[4:]] == [
+        "3, 1 dropped",
+        "3",
+    ]
+
+
+def test_times_are_per_unit():
+    assert Unit.GIB.per(3.0, 1 << 29) == 6.0
+    assert Unit.REQUEST.per(3.0, 1000) == 3000.0
+
+
+def test_file_system_is_that_of_the_nearest_mount():
+    assert file_system(Path("/proc/self")) == "proc"
