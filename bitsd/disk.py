@@ -131,7 +131,11 @@ class Disk:
         except OSError:
             shutil.rmtree(staged, ignore_errors=True)
             raise
-        record.sync_folder(self._folder.sessions)
+        try:
+            record.sync_folder(self._folder.sessions)
+        except OSError:
+            shutil.rmtree(home, ignore_errors=True)
+            raise
 
     async def load(self, named: SessionId) -> Session:
         """The session as a restart would find it.
@@ -232,8 +236,7 @@ class Disk:
         except OSError:
             # After a failed sync Linux calls the pages clean: a second sync would
             # succeed without the bytes being there. Only what was held before is.
-            with suppress(OSError):
-                os.ftruncate(file, before)
+            _cut(file, before)
             raise
         finally:
             os.close(file)
@@ -258,7 +261,7 @@ class Disk:
             except OSError:
                 # As in `_settle`; here nothing may have been synced before.
                 if not self._durable:
-                    file.truncate(0)
+                    _cut(file.fileno(), 0)
                 raise
         with self._destination_folder(session.destination) as (folder, name):
             try:
@@ -315,6 +318,13 @@ class Disk:
             shutil.rmtree(entry.path, ignore_errors=True)
 
 
+def _cut(file: int, length: int) -> None:
+    """Forget what is behind `length`, unless it was published already."""
+    with suppress(OSError):
+        if os.fstat(file).st_nlink == 1:
+            os.ftruncate(file, length)
+
+
 def _close_opened(opening: asyncio.Task[int]) -> None:
     if not opening.cancelled() and opening.exception() is None:
         os.close(opening.result())
@@ -327,7 +337,10 @@ def _is_litter(entry: os.DirEntry[str], before: datetime) -> bool:
         return False
     if entry.name == named and Path(entry.path, "session.json").exists():
         return False
-    return entry.stat(follow_symlinks=False).st_mtime < before.timestamp()
+    try:
+        return entry.stat(follow_symlinks=False).st_mtime < before.timestamp()
+    except FileNotFoundError:  # it has become a session meanwhile
+        return False
 
 
 def _link(request: Path, folder: int, name: str) -> None:

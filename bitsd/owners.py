@@ -20,6 +20,11 @@ class Owners:
         self._owners: dict[SessionId, str] = {}
         self._counts: Counter[str] = Counter()
 
+    @property
+    def ids(self) -> Set[SessionId]:
+        """The sessions that are counted."""
+        return self._owners.keys()
+
     def admit(self, session: Session) -> None:
         """Count a session that is about to be made.
 
@@ -44,11 +49,6 @@ class Owners:
             self._counts[owner] -= 1
             if not self._counts[owner]:
                 del self._counts[owner]
-
-    def retain(self, found: Set[SessionId]) -> None:
-        """Forget all sessions but these: somebody else removed them."""
-        for named in self._owners.keys() - found:
-            self.discount(named)
 
 
 def _owner(session: Session) -> str:

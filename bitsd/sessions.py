@@ -112,8 +112,9 @@ class Sessions:
         session = self._new(caller)
         self._owners.admit(session)
         try:
-            await asyncio.to_thread(self._check_room, caller)
-            await self._disk.create(session)
+            async with self._turns.take(session.id):
+                await asyncio.to_thread(self._check_room, caller)
+                await self._disk.create(session)
         except (Refusal, OSError):
             self._owners.discount(session.id)
             raise
@@ -287,8 +288,14 @@ class Sessions:
     async def expire(self) -> None:
         """Forget sessions that time out ([MC-BUP] 3.2.6.1), and litter."""
         now = self._now()
-        for named in await asyncio.to_thread(self._stale, now):
-            if not self._turns.busy(named):
+        # One that is being made is counted already and not on the disk yet.
+        counted = {named for named in self._owners.ids if not self._turns.busy(named)}
+        touched = await asyncio.to_thread(self._touched, now)
+        for named in counted - touched.keys():
+            self._owners.discount(named)  # somebody else removed it
+        timeout = self.directory.session_timeout
+        for named, last in touched.items():
+            if now - last > timeout and not self._turns.busy(named):
                 try:
                     async with self._turns.take(named):
                         await self._expire(named)
@@ -296,12 +303,9 @@ class Sessions:
                     journal.warn("not-expired", session=named, detail=error)
         await asyncio.to_thread(self._disk.clean, now - LITTER_AGE)
 
-    def _stale(self, now: datetime) -> list[SessionId]:
-        """Sessions to forget; those that others removed no longer count."""
-        timeout = self.directory.session_timeout
-        found = {named: self._disk.touched(named) or now for named in self._disk.ids()}
-        self._owners.retain(found.keys())
-        return [named for named, touched in found.items() if now - touched > timeout]
+    def _touched(self, now: datetime) -> dict[SessionId, datetime]:
+        disk = self._disk
+        return {named: disk.touched(named) or now for named in disk.ids()}
 
     async def _expire(self, named: SessionId) -> None:
         try:

@@ -179,6 +179,11 @@ def test_missing_record_is_no_session(tmp_path: Path, home: str):
         record.read(tmp_path / home)
 
 
+def test_failure_of_the_storage_is_no_damage(tmp_path: Path):
+    with failed(errno.ENAMETOOLONG):
+        record.read(tmp_path / ("x" * 300))
+
+
 octets_of_a_record = st.one_of(
     st.binary(max_size=400),
     st.fixed_dictionaries(

@@ -235,6 +235,23 @@ async def test_session_that_an_administrator_removed_makes_room(folder):
     assert await uploads.create()
 
 
+async def test_session_that_vanished_makes_room_with_the_next_sweep(folder):
+    uploads = await Uploads.open(folder, sessions_per_user=1)
+    shutil.rmtree(uploads.home(await uploads.create()))
+    await uploads.sessions.expire()
+
+    assert await uploads.create()
+
+
+async def test_session_that_is_made_during_a_sweep_counts(folder):
+    uploads = await Uploads.open(folder, sessions_per_user=20)
+    for _ in range(20):
+        await asyncio.gather(uploads.create(), uploads.sessions.expire())
+
+    with refused(Reason.TOO_MANY_SESSIONS):
+        await uploads.create()
+
+
 async def test_session_that_could_not_be_removed_whole_makes_room(folder):
     uploads = await Uploads.open(folder, sessions_per_user=1)
     named = await uploads.create()
@@ -530,6 +547,15 @@ async def test_sessions_are_found_and_counted_after_a_restart(folder):
 
     ack = await again.send(named, ENTITY[HELD:], first=HELD)
     assert ack.received == len(ENTITY)
+
+
+async def test_litter_is_not_told_as_damaged(folder, caplog):
+    first = await Uploads.open(folder)
+    first.home(NOBODY).mkdir()
+    again = await Uploads.open(folder)
+
+    assert again.on_disk == {NOBODY}
+    assert caplog.messages == []
 
 
 async def test_damaged_session_is_told_and_does_not_hinder_the_start(folder, caplog):
