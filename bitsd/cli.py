@@ -3,10 +3,12 @@
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from . import __version__, journal
@@ -25,12 +27,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = given.run
     try:
-        return run(given)
+        code = run(given)
+        sys.stdout.flush()
+    except OSError as error:
+        # Whoever reads the output is gone, or its disk is full.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"bitsd: cannot write the output: {error.strerror}", file=sys.stderr)
     except ConfigError as error:
         for problem in error.problems:
             print(f"bitsd: {problem}", file=sys.stderr)
     except CannotStart as error:
         print(f"bitsd: {error}", file=sys.stderr)
+    else:
+        return code
     return 1
 
 
@@ -118,10 +127,11 @@ async def _run(config: Config, *, hint: bool) -> None:
         loop.add_signal_handler(number, stop.set)
     # A daemon's way to say "read your files again"; there are none yet to read.
     loop.add_signal_handler(signal.SIGHUP, journal.note, "nothing-to-reload")
-    for url in server.urls:
-        print(f"listening on {url}", flush=True)
-    if hint:
-        _print_hint(server.urls[0] + config.directory[0].url.rstrip("/"))
+    with suppress(OSError):  # that nobody reads it is no reason not to serve
+        for url in server.urls:
+            print(f"listening on {url}", flush=True)
+        if hint:
+            _print_hint(server.urls[0] + config.directory[0].url.rstrip("/"))
     await stop.wait()
     await server.stop()
 

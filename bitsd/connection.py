@@ -33,6 +33,11 @@ MAXIMUM_LINE = 65_536
 #: Header fields of a request, a bound on memory.
 MAXIMUM_FIELDS = 128
 
+_UNREADABLE = (
+    b"HTTP/1.1 400 Bad Request\r\nBITS-Packet-Type: Ack\r\nContent-Length: 0\r\n"
+    b"BITS-Error-Code: 0x80070057\r\nBITS-Error: 0x80070057\r\n"
+    b"BITS-Error-Context: 0x5\r\nConnection: close\r\n\r\n"
+)
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nBITS-Packet-Type: Ack\r\nRetry-After: 30\r\n"
     b"Content-Length: 0\r\nConnection: close\r\n\r\n"
@@ -120,14 +125,30 @@ class Connection(RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Give a header that came in part its time, and no more."""
-        super().data_received(data)
+        """Give a header that came in part its time, and no more.
+
+        A body waits in the socket until a handler asks for it: what came on here
+        would be copied twice.
+        """
+        try:
+            super().data_received(data)
+        except ValueError as error:  # a number longer than Python reads
+            self._unreadable(error)
+            return
         if self._messages or self._request_in_progress:
             self._stop_clock()
+            if self._messages and not self._messages[-1][1].is_eof():
+                self._pause_transport_reading()
         elif self._header_timer is None and not self._force_close:
             self._header_timer = self._loop.call_later(
                 self._server.limits.header, self._header_late
             )
+
+    def _unreadable(self, error: ValueError) -> None:
+        journal.note("unreadable", client=self.peername, detail=error)
+        if self.transport is not None and not self._request_in_progress:
+            self.transport.write(_UNREADABLE)
+        self.force_close()
 
     def _stop_clock(self) -> None:
         if self._header_timer is not None:
@@ -137,6 +158,10 @@ class Connection(RequestHandler):
     def _header_late(self) -> None:
         journal.note("slow-header", client=self.peername)
         self.force_close()
+
+    def read_on(self) -> None:
+        """Let aiohttp read the body that came with a request, and drop it."""
+        self._resume_transport_reading()
 
     def body_received(self) -> None:
         """Go on with the next request: the body of this one came another way."""
@@ -148,7 +173,7 @@ class Connection(RequestHandler):
             # To the parser the body ends with one byte more, which nobody reads.
             waiting._length = 1  # noqa: SLF001
             self.data_received(b"\0")
-            self.transport.resume_reading()
+            self._resume_transport_reading()
 
     def handle_error(
         self,

@@ -48,10 +48,10 @@ def names(target: str) -> tuple[str, ...]:
     Raises:
         Refusal: MALFORMED, the target is not UTF-8 or a percent escape is broken.
     """
-    if not target.startswith("/"):
-        _scheme, _, rest = target.partition("://")
-        target = rest[rest.find("/") :] if "/" in rest else "/"
     path = re.split(r"[?#]", target, maxsplit=1)[0]
+    if not path.startswith("/"):
+        _authority, slash, below = path.partition("://")[2].partition("/")
+        path = slash + below
     decoded = [_decoded(name) for name in path.split("/")]
     return (*filter(None, decoded[:-1]), decoded[-1])
 

@@ -123,7 +123,11 @@ class Disk:
     def _create(self, session: Session) -> None:
         home = self._home(session.id)
         staged = home.with_name(f"new-{session.id}")
-        staged.mkdir()
+        try:
+            staged.mkdir()
+        except FileNotFoundError:  # somebody removed BITS-Sessions
+            self.prepare()
+            staged.mkdir()
         try:
             (staged / "request").touch(exist_ok=False)
             record.write(staged, session)
@@ -175,17 +179,20 @@ class Disk:
             refused=saved.refused,
         )
 
-    def touched(self, named: SessionId) -> datetime | None:
-        """Last time that anything was stored, of a damaged session too; blocks."""
+    def touched(self, named: SessionId) -> datetime:
+        """Last time that anything was stored, of a damaged session too; blocks.
+
+        Of one that has no time the calendar knows: long ago.
+        """
         home = self._home(named)
-        times = []
+        times = [0.0]
         for path in (home, home / "request", home / "session.json"):
             with suppress(OSError):
                 times.append(path.lstat().st_mtime)
         try:
             return datetime.fromtimestamp(max(times), UTC)
-        except (OverflowError, ValueError):  # no file is left, or no calendar has it
-            return None
+        except (OverflowError, ValueError):
+            return datetime.fromtimestamp(0, UTC)
 
     async def save(self, session: Session) -> None:
         """Record what changed other than bytes; durable on return."""
@@ -200,21 +207,21 @@ class Disk:
             OSError: no room, or the device failed. Bytes written before it stay,
                 bytes whose sync failed do not.
         """
-        opening = asyncio.create_task(asyncio.to_thread(self._open_request, session))
-        try:
-            file = await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            # The thread goes on: what it opens would stay open, and locked.
-            opening.add_done_callback(_close_opened)
-            raise
+        # Not in a thread: `load` has just brought in all that it touches.
+        file = self._open_request(session)
         try:
             await body.into(_Writer(file, admission).write)
         finally:
-            held = await asyncio.to_thread(self._settle, file, session.received)
+            if self._durable:
+                settling = asyncio.to_thread(self._settle, file, session.received)
+                # Whoever is cancelled now, the file is synced, closed and unlocked.
+                held = await asyncio.shield(asyncio.ensure_future(settling))
+            else:
+                held = self._settle(file, session.received)
         return held
 
     def _open_request(self, session: Session) -> int:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
         file = os.open(self.request(session.id), flags)
         try:
             # Turns are of this process; an old one may still be at the same session.
@@ -222,6 +229,9 @@ class Disk:
             alone = os.fstat(file).st_size == session.received
         except BlockingIOError:
             alone = False
+        except OSError:
+            os.close(file)
+            raise
         if not alone:
             os.close(file)
             detail = "another process serves this session"
@@ -289,17 +299,15 @@ class Disk:
         with suppress(FileNotFoundError):
             shutil.rmtree(home)
 
-    def touch(self, named: SessionId) -> None:
-        """Note progress that stored nothing; blocks."""
-        os.utime(self._home(named) / "session.json")
-
     def open_response(self, named: SessionId) -> BinaryIO:
-        """Open the reply for reading; blocks.
+        """Open the reply for unbuffered reading, which counts as progress; blocks.
 
         Raises:
             OSError: there is none.
         """
-        return self.response(named).open("rb")
+        file = self.response(named).open("rb", buffering=0)
+        os.utime(self._home(named) / "session.json")
+        return file
 
     def ids(self) -> Iterator[SessionId]:
         """The sessions there are, damaged ones included; blocks between them."""
@@ -323,11 +331,6 @@ def _cut(file: int, length: int) -> None:
     with suppress(OSError):
         if os.fstat(file).st_nlink == 1:
             os.ftruncate(file, length)
-
-
-def _close_opened(opening: asyncio.Task[int]) -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        os.close(opening.result())
 
 
 def _is_litter(entry: os.DirEntry[str], before: datetime) -> bool:

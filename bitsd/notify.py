@@ -6,6 +6,7 @@ protocol-notes/upload-reply.md.
 """
 
 import asyncio
+import os
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -107,7 +108,10 @@ class Application:
         if not self.by_value:
             headers["BITS-Request-DataFile-Name"] = str(request)
             headers["BITS-Response-DataFile-Name"] = str(response)
-        async with aiohttp.ClientSession(auto_decompress=False) as client:
+        forever = aiohttp.ClientTimeout(total=None)  # `notify` has its own clock
+        async with aiohttp.ClientSession(
+            auto_decompress=False, timeout=forever
+        ) as client:
             content: bytes | BinaryIO = b""
             if self.by_value:
                 content = await asyncio.to_thread(request.open, "rb")
@@ -169,9 +173,16 @@ async def _store(content: aiohttp.StreamReader, response: Path) -> None:
     try:
         async for chunk in content.iter_chunked(_CHUNK):
             await asyncio.to_thread(file.write, chunk)
+        # Its name becomes durable with the record of the session.
+        await asyncio.to_thread(_sync, file)
     finally:
         await asyncio.to_thread(file.close)
     await asyncio.to_thread(staged.rename, response)
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _has_bytes(path: Path) -> bool:

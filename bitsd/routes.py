@@ -18,7 +18,7 @@ from aiohttp import web
 from . import SOFTWARE, journal
 from .body import FragmentBody
 from .config import Config, Directory
-from .connection import response
+from .connection import Connection, response
 from .destination import REPLIES, Folder, destination, names
 from .disk import refusal_of
 from .download import respond
@@ -42,7 +42,10 @@ EVERYONE = "*"
 OCTETS = "application/octet-stream"
 
 _METHODS = f"GET, HEAD, {wire.METHOD}"
-_HOST = re.compile(r"[\w.:\[\]-]{0,255}", re.ASCII)
+# A name, an IPv4 or a bracketed IPv6 address, with or without a port.
+_HOST = re.compile(
+    r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,4}|:[1-5]\d{4}|:6[0-4]\d{3}|:65[0-4]\d\d|:655[0-2]\d|:6553[0-5])?"
+)
 _PRINTABLE = "".join(chr(code) for code in range(0x21, 0x7F))
 
 
@@ -71,17 +74,20 @@ class Routes:
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request."""
+        if request.method == wire.METHOD and "Transfer-Encoding" not in request.headers:
+            return await self._packet(request, _length(request))
+        if isinstance(request.protocol, Connection):
+            request.protocol.read_on()
         match request.method:
             case wire.METHOD:
-                return await self._packet(request)
+                return await self._packet(request, 0)
             case "GET" | "HEAD":
                 return await self._download(request)
             case _:
                 return _plain(HTTPStatus.METHOD_NOT_ALLOWED, Allow=_METHODS)
 
-    async def _packet(self, request: web.BaseRequest) -> web.Response:
+    async def _packet(self, request: web.BaseRequest, length: int) -> web.Response:
         """Serve one packet ([MC-BUP] 3.2.5.2)."""
-        length = 0 if request.headers.get("Transfer-Encoding") else _length(request)
         body = FragmentBody(request, length, self._buffer, self._stall_timeout)
         packet: Packet | None = None
         try:
@@ -161,9 +167,11 @@ def _url(request: web.BaseRequest) -> str:
     target = request.raw_path
     if target.startswith("/"):
         host = request.headers.get("Host", "")
-        if _HOST.fullmatch(host) is None:
-            raise Refusal(Reason.MALFORMED, f"Host {host[:80]!r}")
         target = f"{request.scheme}://{host}{target}"
+    else:
+        host = re.split(r"[/?#]", target.partition("://")[2], maxsplit=1)[0]
+    if _HOST.fullmatch(host) is None:
+        raise Refusal(Reason.MALFORMED, f"Host {host[:80]!r}")
     return quote(target.encode("utf-8", "surrogateescape"), safe=_PRINTABLE)
 
 

@@ -1,11 +1,13 @@
 """The life of the server: self-test, listeners, the sweep, a clean stop."""
 
 import asyncio
+import errno
 import os
 import socket
 from asyncio.base_events import Server as Listening
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 
 from aiohttp import web
 
@@ -37,6 +39,7 @@ class Server:
         self._config = config
         self._places = [Place(directory) for directory in config.directory]
         self._servers: list[tuple[Listen, Listening]] = []
+        self._inodes: dict[str, int | None] = {}
         self._http: HttpServer | None = None
         self._sweeps: list[asyncio.Task[None]] = []
 
@@ -57,6 +60,7 @@ class Server:
             for listen in self._config.listen:
                 server = await _listen(listen, self._http)
                 self._servers.append((listen, server))
+                self._inodes[listen.address] = _inode(listen.path)
         except CannotStart:
             await self.stop()
             raise
@@ -85,16 +89,18 @@ class Server:
         for sweep in self._sweeps:
             sweep.cancel()
         for listen, server in self._servers:
+            inode = self._inodes.get(listen.address)
             server.close()
-            if listen.path is not None:
+            if listen.path is not None and _inode(listen.path) == inode:
                 listen.path.unlink(missing_ok=True)
         for place in self._places:
             if place.sessions is not None:
                 place.sessions.stop()
         if self._http is not None:
             self._http.pre_shutdown()
-            # aiohttp waits twice: for answers, and after having cancelled them.
-            await self._http.shutdown(self._config.stop_timeout.total_seconds() / 2)
+            # aiohttp waits twice: for answers, and after having cancelled them. The
+            # rest is for everything else.
+            await self._http.shutdown(self._config.stop_timeout.total_seconds() * 0.4)
 
 
 def _limits(config: Config) -> Limits:
@@ -110,6 +116,7 @@ async def _listen(listen: Listen, http: HttpServer) -> Listening:
     loop = asyncio.get_running_loop()
     try:
         if listen.path is not None:
+            await _check_unused(listen.path)
             return await loop.create_unix_server(http, listen.path, backlog=_BACKLOG)
         return await loop.create_server(
             http, listen.host, listen.port, backlog=_BACKLOG
@@ -118,6 +125,23 @@ async def _listen(listen: Listen, http: HttpServer) -> Listening:
         reason = os.strerror(error.errno) if error.errno else error
         detail = f"cannot listen on {listen.address}: {reason}; choose another address"
         raise CannotStart(detail) from None
+
+
+async def _check_unused(path: Path) -> None:
+    """Refuse what asyncio would not: to take the socket of a server that lives."""
+    try:
+        _reader, writer = await asyncio.open_unix_connection(path)
+    except OSError:
+        return
+    writer.close()
+    raise OSError(errno.EADDRINUSE, "in use")
+
+
+def _inode(path: Path | None) -> int | None:
+    try:
+        return None if path is None else path.stat().st_ino
+    except OSError:
+        return None
 
 
 def _url(listen: Listen, listening: socket.socket) -> str:

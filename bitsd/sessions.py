@@ -282,7 +282,6 @@ class Sessions:
         session = await self._load(named)
         if session.user != user:
             raise Refusal(Reason.SESSION_NOT_FOUND, f"{named} is of another user")
-        await asyncio.to_thread(self._disk.touch, named)
         return await asyncio.to_thread(self._disk.open_response, named)
 
     async def expire(self) -> None:
@@ -290,7 +289,7 @@ class Sessions:
         now = self._now()
         # One that is being made is counted already and not on the disk yet.
         counted = {named for named in self._owners.ids if not self._turns.busy(named)}
-        touched = await asyncio.to_thread(self._touched, now)
+        touched = await asyncio.to_thread(self._touched)
         for named in counted - touched.keys():
             self._owners.discount(named)  # somebody else removed it
         timeout = self.directory.session_timeout
@@ -303,9 +302,9 @@ class Sessions:
                     journal.warn("not-expired", session=named, detail=error)
         await asyncio.to_thread(self._disk.clean, now - LITTER_AGE)
 
-    def _touched(self, now: datetime) -> dict[SessionId, datetime]:
+    def _touched(self) -> dict[SessionId, datetime]:
         disk = self._disk
-        return {named: disk.touched(named) or now for named in disk.ids()}
+        return {named: disk.touched(named) for named in disk.ids()}
 
     async def _expire(self, named: SessionId) -> None:
         try:
