@@ -1,10 +1,11 @@
 """A server in this process, and an application that it tells of uploads."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from aiohttp import web
+from blockbuster import blockbuster_ctx
 from sites import CONFIG, Application, Serve, Site
 from wire_client import Line
 
@@ -55,3 +56,34 @@ async def application() -> AsyncIterator[Application]:
     application.url = f"http://{host}:{port}/app/handle"
     yield application
     await runner.cleanup()
+
+
+# What runs before anything is served, or is a test's own look at the disk.
+NOT_SERVING = (
+    ("bitsd/config.py", {"load", "from_table"}),
+    ("bitsd/server.py", {"__init__", "_inode", "stop"}),
+    ("bitsd/sessions.py", {"__init__"}),
+    ("bitsd/record.py", {"read", "write"}),
+    ("tests/store_kit.py", {"disk_in"}),
+)
+
+
+@pytest.fixture(autouse=True)
+def event_loop_never_waits(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A blocking call of ours on the event loop fails the test.
+
+    Where one is meant it is named here: chunks go to the page cache from the loop,
+    and a request file is opened that a thread has just looked at.
+    """
+    if request.path.name == "test_disk.py":  # which calls what blocks by itself
+        yield
+        return
+    with blockbuster_ctx("bitsd") as blocking:
+        for function in blocking.functions.values():
+            for file, name in NOT_SERVING:
+                function.can_block_in(file, name)
+        blocking.functions["os.write"].can_block_in("bitsd/disk.py", {"write"})
+        blocking.functions["os.sendfile"].can_block_in(
+            "bitsd/download.py", {"_sendfile"}
+        )
+        yield
