@@ -66,15 +66,15 @@ HRESULTS: Mapping[int, Entry] = {
         (Cause.CLIENT, Cause.PROXY),
         Retry.NO,
         "Name a file, not a folder, in the upload URL. If only clients behind one "
-        "proxy see this, the proxy changes header fields: try `bitsd doctor URL`.",
+        "proxy see this, the proxy changes header fields: compare with curl past it.",
     ),
     0x80070070: Entry(
         "ERROR_DISK_FULL",
         "No room: on the server for an upload, on the client for a download.",
         (Cause.SERVER, Cause.CLIENT),
         Retry.YES,
-        "Make room or raise the quota; `bitsd sessions expire` frees what abandoned "
-        "uploads hold. Bytes that arrived are kept, the upload goes on by itself.",
+        "Make room or raise the quota; a shorter `session_timeout` frees what "
+        "abandoned uploads hold. Bytes that arrived are kept, the upload goes on.",
     ),
     0x80070112: Entry(
         "0x80070112 of [MC-BUP]",
@@ -92,7 +92,7 @@ HRESULTS: Mapping[int, Entry] = {
         _CLIENT,
         Retry.NO,
         "Not from PowerShell Remoting, SSH or a task that runs without log-on: run "
-        "the job as LocalSystem, or use `bitsd upload`, which needs no log-on.",
+        "the job as LocalSystem, or upload with curl, which needs no log-on.",
     ),
     0x80072EE2: Entry(
         "ERROR_WINHTTP_TIMEOUT",
@@ -212,15 +212,15 @@ HRESULTS: Mapping[int, Entry] = {
         _SERVER_OR_PROXY,
         Retry.NO,
         "bitsd answers ranges: find the proxy or cache that strips Range or "
-        "Content-Range, with `bitsd doctor URL`.",
+        "Content-Range: `curl -r 0-9 -D - URL` at each of them.",
     ),
     0x8020001B: Entry(
         "BG_E_INVALID_SERVER_RESPONSE",
         "The answer was not one of the protocol, such as a page in place of an Ack.",
         _SERVER_OR_PROXY,
         Retry.WHEN_RESUMED,
-        "A log-in page, a filter or a server without BITS answered: run "
-        "`bitsd doctor URL` from the client's network.",
+        "A log-in page, a filter or a server without BITS answered: ask with "
+        "`curl -i` from the client's network.",
     ),
     0x8020001C: Entry(
         "BG_E_TOO_MANY_FILES",
@@ -284,7 +284,8 @@ HRESULTS: Mapping[int, Entry] = {
         _SERVER_OR_PROXY,
         Retry.YES,
         "Usually one of several servers without a shared folder, or a cache that "
-        "replays Acks. Compare `bitsd sessions show ID` before and after a retry.",
+        "replays Acks. Compare the length of `request` in the session's folder, "
+        "below BITS-Sessions, before and after a retry.",
     ),
     0x8020002B: Entry(
         "BG_E_INVALID_RANGE",

@@ -54,7 +54,7 @@ _STATUSES: Mapping[int, _Answer] = {
         "as they come refuse BITS_POST so.",
         _SERVER_OR_PROXY,
         "With a line in bitsd's log: see `bitsd explain malformed`. Without one: "
-        "something in between answered; `bitsd doctor URL` names it.",
+        "something in between answered.",
     ),
     401: _Answer(
         "Sign-in is needed, or the credentials were wrong.",
@@ -80,7 +80,7 @@ _STATUSES: Mapping[int, _Answer] = {
         "A web server refused the method BITS_POST: nginx without proxy_pass does.",
         _SERVER_OR_PROXY,
         "Send the location to bitsd: `proxy_pass http://127.0.0.1:8080;`, and "
-        "take limit_except away. `bitsd doctor URL` names the hop.",
+        "take limit_except away.",
     ),
     407: _Answer(
         "The client's own web proxy wants a sign-in.",
@@ -244,8 +244,8 @@ _REASONS: Mapping[Reason, _Cure] = {
     ),
     Reason.TOO_MANY_SESSIONS: _Cure(
         (Cause.CLIENT, Cause.SERVER),
-        "See `bitsd sessions list`; cancel or expire what is abandoned, or raise "
-        "`sessions_per_user`.",
+        "Raise `sessions_per_user`, or shorten `session_timeout` so that abandoned "
+        "uploads go sooner. All anonymous clients behind one proxy count as one.",
     ),
     Reason.LOW_SPACE: _Cure(
         _SERVER,
@@ -335,7 +335,7 @@ _UNUSUAL = _Answer(
     "An answer that bitsd does not give to a packet.",
     (Cause.PROXY, Cause.APPLICATION),
     "Find who answered: a proxy, another server at that name, or the server "
-    "application. `bitsd doctor URL` looks at every hop.",
+    "application.",
 )
 
 

@@ -151,7 +151,7 @@ def test_a_code_in_the_ack_outranks_its_status(reason, expected):
         ("exists", "overwrite = true"),
         ("too_large", "maximum_upload_size"),
         ("0x80072F0C", "client_ca"),
-        ("0x800704DD", "bitsd upload"),
+        ("0x800704DD", "upload with curl"),
     ],
 )
 def test_the_advice_is_what_an_admin_types(code, advice):

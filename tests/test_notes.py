@@ -39,3 +39,15 @@ def test_what_a_page_points_at_exists(name):
     targets += [ROOT / test for test in TEST_FILE.findall(text)]
 
     assert [target for target in targets if not target.exists()] == []
+
+
+COMMAND = re.compile(r"`bitsd ([a-z-]+)")
+TEXTS = [*NOTES.glob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md"]
+TEXTS += [ROOT / "bitsd" / "codes.py", ROOT / "bitsd" / "explain.py"]
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_no_text_sends_anyone_to_a_command_that_is_not_there(path):
+    known = {"serve", "check-config", "explain"}
+
+    assert set(COMMAND.findall(path.read_text())) <= known
