@@ -51,10 +51,7 @@ class FragmentBody(asyncio.BufferedProtocol):
         buffer: memoryview,
         stall_timeout: float,
     ) -> None:
-        protocol = request.protocol
-        if not isinstance(protocol, Connection):
-            raise TypeError("a fragment's body needs a Connection of ours")
-        self._connection = protocol
+        self._connection = Connection.of(request)
         self._transport = request.transport
         self._buffer = buffer
         self._stall_timeout = stall_timeout
@@ -67,7 +64,9 @@ class FragmentBody(asyncio.BufferedProtocol):
         )
         self._content = request.content
         self._sink: Callable[[memoryview], None] = _drop
-        self._timer: asyncio.TimerHandle | None = None
+        # Only while the transport is lent:
+        self._lent: asyncio.Transport
+        self._timer: asyncio.TimerHandle
         self._end: asyncio.Future[None] | None = None
         self._progress = 0
         self.ended: Reason | None = None
@@ -118,17 +117,16 @@ class FragmentBody(asyncio.BufferedProtocol):
         self._sink = sink
         self._end = loop.create_future()
         self._progress = 0
+        self._lent = transport
+        self._timer = loop.call_later(self._stall_timeout, self._watch, loop)
         transport.set_protocol(self)
         transport.resume_reading()
-        if self.ended is None:
-            self._timer = loop.call_later(self._stall_timeout, self._watch, loop)
-        else:
+        if self.ended is not None:
             self._ebb_away()
         try:
             await self._end
         finally:
-            if self._timer is not None:
-                self._timer.cancel()
+            self._timer.cancel()
             self._end = None
             transport.pause_reading()
             transport.set_protocol(self._connection)
@@ -144,8 +142,7 @@ class FragmentBody(asyncio.BufferedProtocol):
 
     def _ebb_away(self) -> None:
         """End as soon as nothing comes any more, or too long."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.cancel()
         loop = asyncio.get_running_loop()
         self._progress = 0
         self._timer = loop.call_later(_EBB, self._ebb, loop, loop.time() + _LONGEST_EBB)
@@ -160,8 +157,7 @@ class FragmentBody(asyncio.BufferedProtocol):
     def _finish(self, error: OSError | None) -> None:
         if self._end is None or self._end.done():
             return
-        if self._transport is not None:
-            self._transport.pause_reading()
+        self._lent.pause_reading()
         if error is None:
             self._end.set_result(None)
         else:

@@ -108,6 +108,17 @@ class Connection(RequestHandler):
             max_msg_queue_size=MAX_MSG_QUEUE_SIZE,
         )
 
+    @classmethod
+    def of(cls, request: web.BaseRequest) -> "Connection":
+        """The connection that a request came on.
+
+        Raises:
+            TypeError: it is not one of ours.
+        """
+        if not isinstance(request.protocol, cls):
+            raise TypeError("only a Connection of ours lends its transport")
+        return request.protocol
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Refuse it when there are too many."""
         if self._server.full and isinstance(transport, asyncio.Transport):

@@ -10,6 +10,7 @@ import secrets
 import struct
 import time
 from collections.abc import Coroutine, Iterable
+from contextlib import suppress
 from termios import TIOCOUTQ
 from typing import BinaryIO
 
@@ -222,5 +223,5 @@ class _Body:
 
 
 def _wake(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
+    with suppress(asyncio.InvalidStateError):  # it may be told twice, or too late
         ready.set_result(None)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, assert_never
 from urllib.parse import quote
 
 from aiohttp import web
@@ -76,8 +76,7 @@ class Routes:
         """Answer a request."""
         if request.method == wire.METHOD and "Transfer-Encoding" not in request.headers:
             return await self._packet(request, _length(request))
-        if isinstance(request.protocol, Connection):
-            request.protocol.read_on()
+        Connection.of(request).read_on()
         match request.method:
             case wire.METHOD:
                 return await self._packet(request, 0)
@@ -123,6 +122,8 @@ class Routes:
                 return await place.sessions.close(packet, caller)
             case CancelSession():
                 return await place.sessions.cancel(packet, caller)
+            case _:
+                assert_never(packet)
 
     def _place(self, request: web.BaseRequest) -> tuple[Place, tuple[str, ...]]:
         """The directory of a request, and the names below its URL."""

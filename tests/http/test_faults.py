@@ -1,0 +1,273 @@
+"""Faults of the server's own and of its surroundings, seen over sockets."""
+
+import asyncio
+import logging
+import shutil
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from sites import CONFIG, Serve, Site
+from store_kit import small_disk
+from wire_client import Line, Lines, create, fetch, fragment, ping, until
+
+from bitsd.body import FragmentBody
+from bitsd.config import from_table
+from bitsd.connection import HttpServer, Limits
+from bitsd.routes import _status_of
+from bitsd.server import CannotStart, Server, self_test
+
+TARGET = "/in/report.dat"
+LIMITS = Limits(connections=10, header=5, idle=5, drain=5)
+
+
+async def test_directory_that_nobody_may_write_refuses_every_packet(serve: Serve):
+    site = await serve()
+    text = site.config.read_text().replace('write = ["*"]', "write = []")
+    await site.stop()
+    site.config.write_text(text)
+    await site.start()
+    line = await site.dial()
+    answers = [await line.ask(octets) for octets in (ping(TARGET), create(TARGET))]
+
+    assert [(a.status, a.error[0]) for a in answers] == [(403, "0x80070005")] * 2
+
+
+async def test_directory_that_nobody_may_read_serves_no_file(serve: Serve):
+    site = await serve()
+    text = site.config.read_text().replace('read = ["*"]', "read = []")
+    (site.folder / "report.dat").write_bytes(b"abc")
+    await site.stop()
+    site.config.write_text(text)
+    await site.start()
+    line = await site.dial()
+
+    assert (await line.ask(fetch(TARGET))).status == 403
+
+
+async def test_full_disk_is_told_and_the_connection_lives_on(serve: Serve, tmp_path):
+    (tmp_path / "in").mkdir()
+    with small_disk(tmp_path / "in", size="512k"):
+        site = await serve()
+        line = await site.dial()
+        named = await line.create(TARGET)
+        body = bytes(400_000)
+        first = await line.ask(fragment(TARGET, named, 0, body, 900_000))
+        second = fragment(TARGET, named, 400_000, body, 900_000)
+        head = second.index(b"\r\n\r\n")
+        await line.ask(second[:head] + b"\r\nExpect: 100-continue\r\n\r\n")
+        refused = await line.ask(body)
+        after = await line.ask(ping(TARGET))
+        held = site.held(named)
+        await site.lines.hang_up()
+        await site.stop()
+
+    assert (first.status, refused.status, after.status) == (200, 500, 200)
+    assert refused.error == ("0x80070070", "0x80070070", "0x5")
+    assert held >= 400_000
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (13, HTTPStatus.FORBIDDEN),
+        (24, HTTPStatus.SERVICE_UNAVAILABLE),
+        (5, HTTPStatus.SERVICE_UNAVAILABLE),
+        (2, HTTPStatus.NOT_FOUND),
+        (40, HTTPStatus.NOT_FOUND),
+    ],
+    ids=["EACCES", "EMFILE", "EIO", "ENOENT", "ELOOP"],
+)
+def test_error_of_a_download_has_its_status(code: int, status: HTTPStatus):
+    assert _status_of(OSError(code, "")) is status
+
+
+async def test_sweep_that_fails_is_logged_and_goes_on(serve: Serve, caplog):
+    caplog.set_level(logging.WARNING, "bitsd")
+    site = await serve(directory='session_timeout = "1s"')
+    sessions = site.folder / "BITS-Sessions"
+    shutil.rmtree(sessions)
+    await until(lambda: "sweep" in caplog.text)
+    sessions.mkdir()
+    line = await site.dial()
+    await line.create(TARGET)
+
+    await until(lambda: site.sessions == [])
+
+
+async def test_folder_that_cannot_hold_sessions_is_one_line(tmp_path: Path):
+    config = tmp_path / "bitsd.toml"
+    config.write_text(CONFIG.format(top="", directory=""), "utf-8")
+    (tmp_path / "in").mkdir()
+    site = Site(config)
+    await site.start()
+    await site.stop()
+    shutil.rmtree(site.folder)
+    site.folder.mkdir()
+    site.server = None
+    table = {
+        "listen": [{"address": "127.0.0.1:0"}],
+        "directory": [{"url": "/in", "path": str(site.folder), "upload": True}],
+    }
+    server = Server(from_table(table, tmp_path))
+    (site.folder / "BITS-Sessions").write_text("a file")
+
+    with pytest.raises(CannotStart, match="uploads need to write"):
+        await server.start()
+
+
+async def test_address_in_use_leaves_nothing_listening(site: Site, tmp_path: Path):
+    taken = site.host
+    path = tmp_path / "socket"
+    table = {
+        "listen": [{"address": f"unix:{path}"}, {"address": taken}],
+        "directory": [{"url": "/in", "path": str(tmp_path)}],
+    }
+    with pytest.raises(CannotStart, match=r"cannot listen on .*in use"):
+        await Server(from_table(table, tmp_path)).start()
+
+    assert not path.exists()
+
+
+async def test_server_that_never_started_stops(tmp_path: Path):
+    table = {"directory": [{"url": "/in", "path": str(tmp_path)}]}
+
+    await Server(from_table(table, tmp_path)).stop()
+
+
+async def test_socket_that_somebody_removed_does_not_hinder_the_stop(tmp_path: Path):
+    path = tmp_path / "socket"
+    table = {
+        "listen": [{"address": f"unix:{path}"}],
+        "directory": [{"url": "/in", "path": str(tmp_path)}],
+    }
+    server = Server(from_table(table, tmp_path))
+    await server.start()
+    urls = server.urls
+    path.unlink()
+    await server.stop()
+
+    assert urls == [f"unix:{path}"]
+
+
+async def bounced(_request: web.BaseRequest) -> web.StreamResponse:
+    return web.Response()
+
+
+async def silent(_request: web.BaseRequest) -> web.StreamResponse:
+    raise ConnectionError
+
+
+async def test_parser_that_bounces_the_method_is_noticed():
+    with pytest.raises(CannotStart, match="does not take BITS_POST"):
+        await self_test(web.Server(bounced))
+
+
+async def test_server_that_hangs_up_is_noticed():
+    with pytest.raises(CannotStart, match="does not take BITS_POST"):
+        await self_test(HttpServer(silent, LIMITS))
+
+
+async def served_by(handler, lines: Lines) -> tuple[asyncio.Server, Line]:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(HttpServer(handler, LIMITS), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    return server, await lines.dial(f"http://127.0.0.1:{port}")
+
+
+async def test_fault_of_ours_is_an_ack_that_says_nothing(caplog):
+    async def faulty(_request: web.BaseRequest) -> web.StreamResponse:
+        raise RuntimeError("secret")
+
+    lines = Lines()
+    server, line = await served_by(faulty, lines)
+    answer = await line.ask(ping(TARGET))
+    rest = await line.ended()
+    await lines.hang_up()
+    server.close()
+
+    assert (answer.status, answer.get("BITS-Packet-Type")) == (500, "Ack")
+    assert (answer.error, answer.body, rest) == ((None,) * 3, b"", b"")
+    assert "secret" in caplog.text
+
+
+async def test_fault_in_the_middle_of_an_answer_ends_the_connection():
+    async def faulty(request: web.BaseRequest) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"Content-Length": "10"})
+        await answer.prepare(request)
+        await answer.write(b"abc")
+        raise RuntimeError
+
+    lines = Lines()
+    server, line = await served_by(faulty, lines)
+    await line.send(ping(TARGET))
+    octets = await line.ended()
+    await lines.hang_up()
+    server.close()
+
+    assert octets.endswith(b"\r\n\r\nabc")
+
+
+async def test_body_of_another_server_is_refused():
+    told = []
+
+    async def foreign(request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            FragmentBody(request, 0, memoryview(bytearray(1)), 1)
+        except TypeError as error:
+            told.append(str(error))
+        return web.Response()
+
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(web.Server(foreign), "127.0.0.1", 0)
+    lines = Lines()
+    port = server.sockets[0].getsockname()[1]
+    line = await lines.dial(f"http://127.0.0.1:{port}")
+    await line.ask(fetch("/"))
+    await lines.hang_up()
+    server.close()
+
+    assert told == ["only a Connection of ours lends its transport"]
+
+
+async def test_client_that_left_before_its_turn_has_an_empty_body():
+    ended = asyncio.get_running_loop().create_future()
+
+    async def late(request: web.BaseRequest) -> web.StreamResponse:
+        await until(lambda: request.protocol.transport is None)
+        body = FragmentBody(request, 0, memoryview(bytearray(1)), 1)
+        taken: list[bytes] = []
+        await body.into(lambda chunk: taken.append(bytes(chunk)))
+        ended.set_result((body.ended.name, taken))
+        return web.Response()
+
+    lines = Lines()
+    server, line = await served_by(late, lines)
+    await line.send(ping(TARGET))
+    line.reset()
+    result = await asyncio.wait_for(ended, 10)
+    server.close()
+
+    assert result == ("CUT_OFF", [])
+
+
+async def test_body_that_still_flows_when_superseded_is_taken_on(site: Site):
+    first, second = await site.dial(), await site.dial()
+    named = await first.create(TARGET)
+    total = 1_000_000
+    octets = fragment(TARGET, named, 0, bytes(total), total)
+    head = octets.index(b"\r\n\r\n") + 4
+    await first.send(octets[: head + 5000])
+    await until(lambda: site.held(named) == 5000)
+    newer = asyncio.create_task(
+        second.ask(fragment(TARGET, named, 900_000, bytes(100_000), total))
+    )
+    for start in range(head + 5000, head + 105_000, 1000):
+        await first.send(octets[start : start + 1000])
+        await asyncio.sleep(0.001)
+    answer = await newer
+
+    assert answer.status == 416
+    assert answer.received is not None
+    assert answer.received > 5000

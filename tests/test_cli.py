@@ -1,0 +1,30 @@
+"""What the command answers when it cannot do what was asked."""
+
+from pathlib import Path
+
+import pytest
+
+from bitsd.cli import main
+
+
+@pytest.mark.parametrize(
+    "option", [["--listen", "127.0.0.1:1"], ["--url", "/x"], ["--overwrite"]], ids=str
+)
+def test_options_of_a_folder_do_not_go_with_a_file(option: list[str], capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["serve", "--config", "bitsd.toml", *option])
+
+    assert stopped.value.code == 2
+    assert "go with FOLDER" in capsys.readouterr().err
+
+
+def test_folder_that_cannot_be_made_is_one_line(tmp_path: Path, capsys):
+    (tmp_path / "file").write_text("")
+
+    assert main(["serve", str(tmp_path / "file" / "images")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_address_that_others_reach_is_refused_for_a_folder(tmp_path: Path, capsys):
+    assert main(["serve", str(tmp_path / "images"), "--listen", "0.0.0.0:0"]) == 1
+    assert "allow_anonymous_uploads" in capsys.readouterr().err
