@@ -64,11 +64,12 @@ class FragmentBody(asyncio.BufferedProtocol):
         )
         self._content = request.content
         self._sink: Callable[[memoryview], None] = _drop
-        # Only while the transport is lent:
+        self._progress = 0
+        self._lending = False
+        # And while it is:
         self._lent: asyncio.Transport
         self._timer: asyncio.TimerHandle
-        self._end: asyncio.Future[None] | None = None
-        self._progress = 0
+        self._end: asyncio.Future[None]
         self.ended: Reason | None = None
         if self._transport is None:
             self.ended = Reason.CUT_OFF
@@ -102,7 +103,7 @@ class FragmentBody(asyncio.BufferedProtocol):
         """Let the body end here; what the peer had sent before is still taken."""
         if self.ended is None and self._remaining:
             self.ended = reason
-            if self._end is not None:
+            if self._lending:
                 self._ebb_away()
 
     async def _lend(self, sink: Callable[[memoryview], None]) -> None:
@@ -117,6 +118,7 @@ class FragmentBody(asyncio.BufferedProtocol):
         self._sink = sink
         self._end = loop.create_future()
         self._progress = 0
+        self._lending = True
         self._lent = transport
         self._timer = loop.call_later(self._stall_timeout, self._watch, loop)
         transport.set_protocol(self)
@@ -127,7 +129,7 @@ class FragmentBody(asyncio.BufferedProtocol):
             await self._end
         finally:
             self._timer.cancel()
-            self._end = None
+            self._lending = False
             transport.pause_reading()
             transport.set_protocol(self._connection)
             if not self._remaining:
@@ -155,13 +157,12 @@ class FragmentBody(asyncio.BufferedProtocol):
             self._timer = loop.call_later(_EBB, self._ebb, loop, until)
 
     def _finish(self, error: OSError | None) -> None:
-        if self._end is None or self._end.done():
-            return
         self._lent.pause_reading()
-        if error is None:
-            self._end.set_result(None)
-        else:
-            self._end.set_exception(error)
+        with suppress(asyncio.InvalidStateError):  # it may end in two ways at once
+            if error is None:
+                self._end.set_result(None)
+            else:
+                self._end.set_exception(error)
 
     # asyncio.BufferedProtocol, while the transport is lent
 

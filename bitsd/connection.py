@@ -176,11 +176,9 @@ class Connection(RequestHandler):
 
     def body_received(self) -> None:
         """Go on with the next request: the body of this one came another way."""
-        if self._parser is None or self.transport is None:
-            return
         # aiohttp has no public way to take a body off its hands.
-        waiting = self._parser._payload_parser  # noqa: SLF001
-        if waiting is not None:
+        waiting = self._parser and self._parser._payload_parser  # noqa: SLF001
+        if waiting and self.transport is not None:
             # To the parser the body ends with one byte more, which nobody reads.
             waiting._length = 1  # noqa: SLF001
             self.data_received(b"\0")

@@ -15,6 +15,7 @@ from wire_client import Line, Lines, create, fetch, fragment, ping, until
 from bitsd.body import FragmentBody
 from bitsd.config import from_table
 from bitsd.connection import HttpServer, Limits
+from bitsd.protocol.refusal import Reason
 from bitsd.routes import _status_of
 from bitsd.server import CannotStart, Server, self_test
 
@@ -271,3 +272,84 @@ async def test_body_that_still_flows_when_superseded_is_taken_on(site: Site):
     assert answer.status == 416
     assert answer.received is not None
     assert answer.received > 5000
+
+
+async def told_by(handler) -> object:
+    """What a handler of a request with a body of 10 bytes finds out."""
+    told = asyncio.get_running_loop().create_future()
+
+    async def served(request: web.BaseRequest) -> web.StreamResponse:
+        body = FragmentBody(request, 10, memoryview(bytearray(16)), 5)
+        told.set_result(await handler(request, body))
+        return web.Response()
+
+    lines = Lines()
+    server, line = await served_by(served, lines)
+    await line.send(ping(TARGET).replace(b"Length: 0", b"Length: 10"))
+    result = await asyncio.wait_for(told, 10)
+    await lines.hang_up()
+    server.close()
+    return result
+
+
+async def test_body_of_a_connection_that_closes_has_ended():
+    async def handler(request: web.BaseRequest, body: FragmentBody):
+        request.transport.abort()
+        await body.into(bytes)
+        return body.ended
+
+    assert await told_by(handler) is Reason.CUT_OFF
+
+
+async def test_body_that_was_cut_stays_so_when_the_peer_leaves():
+    async def handler(request: web.BaseRequest, body: FragmentBody):
+        reading = asyncio.create_task(body.into(bytes))
+        await asyncio.sleep(0)
+        body.cut(Reason.STALLED)
+        request.transport.abort()
+        await reading
+        return body.ended
+
+    assert await told_by(handler) is Reason.STALLED
+
+
+async def test_earlier_answer_is_told_when_the_client_does_not_read():
+    async def handler(request: web.BaseRequest, body: FragmentBody):
+        body.pause_writing()
+        paused = request.protocol.writing_paused
+        body.resume_writing()
+        return paused, request.protocol.writing_paused
+
+    assert await told_by(handler) == (True, False)
+
+
+async def test_body_that_came_whole_from_a_client_that_left_is_no_error():
+    async def handler(request: web.BaseRequest, body: FragmentBody):
+        connection = request.protocol
+        request.transport.abort()
+        await until(lambda: connection.transport is None)
+        connection.body_received()
+        return connection.transport
+
+    assert await told_by(handler) is None
+
+
+async def test_unreadable_request_behind_one_in_progress_ends_the_connection():
+    began, free = asyncio.Event(), asyncio.Event()
+
+    async def busy(_request: web.BaseRequest) -> web.StreamResponse:
+        began.set()
+        await free.wait()
+        return web.Response()
+
+    lines = Lines()
+    server, line = await served_by(busy, lines)
+    await line.send(ping(TARGET))
+    await began.wait()
+    await line.send(ping(TARGET).replace(b"Length: 0", b"Length: " + b"0" * 5000))
+    octets = await line.ended()
+    free.set()
+    await lines.hang_up()
+    server.close()
+
+    assert octets == b""

@@ -664,6 +664,33 @@ async def test_published_file_outlives_a_sync_that_fails_later(folder):
     assert (folder / NAME).read_bytes() == HELD
 
 
+UNLOCKABLE_APPEND = """
+import asyncio, errno, sys
+from pathlib import Path
+from bitsd.protocol.session import Admission
+from store_kit import ID, Chunks, disk_in, handles
+
+async def main():
+    disk = disk_in(Path(sys.argv[1]))
+    session = await disk.load(ID)
+    before = handles()
+    try:
+        await disk.append(session, Admission(0, 3), Chunks(b"abc"))
+    except OSError as error:
+        print(errno.errorcode[error.errno], handles() == before)
+
+asyncio.run(main())
+"""
+
+
+async def test_lock_that_fails_leaves_no_handle_open(folder):
+    await disk_in(folder).create(new_session())
+    child = (UNLOCKABLE_APPEND, folder)
+
+    said = await asyncio.to_thread(run_child, *child, under=failing("flock"))
+    assert said == "EIO True"
+
+
 # The destination before anything is uploaded.
 
 
