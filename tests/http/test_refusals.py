@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from listening import listening
 from sites import Application, Serve, Site
 from wire_client import (
     NOBODY,
@@ -381,13 +382,9 @@ async def raw_application() -> AsyncIterator[tuple[str, list[bytes]]]:
         writer.writelines(answers)
         if not answers:
             await reader.read()
-        writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}/handle", answers
-    server.close()
-    await server.wait_closed()
+    async with listening(answer) as port:
+        yield f"http://127.0.0.1:{port}/handle", answers
 
 
 async def test_application_that_keeps_silent_is_told_as_a_timeout(

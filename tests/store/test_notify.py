@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from listening import listening
 from sites import Application as Told
 from store_kit import ID, PATIENCE, handles, new_session, refused
 
@@ -217,15 +218,12 @@ async def answering(octets: bytes, *, hold: bool = False) -> AsyncIterator[str]:
         await writer.drain()
         if hold:
             await over.wait()
-        writer.close()
-        await writer.wait_closed()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    finally:
-        over.set()
-        server.close()
+    async with listening(answer) as port:
+        try:
+            yield f"http://127.0.0.1:{port}/"
+        finally:
+            over.set()
 
 
 OK = b"HTTP/1.1 200 OK\r\n"

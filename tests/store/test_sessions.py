@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from listening import listening
 from sites import Application
 from store_kit import (
     NAME,
@@ -871,18 +872,13 @@ async def test_reply_url_that_is_no_text_is_a_fault_of_the_application(folder):
             b"BITS-Static-Response-URL: http://app/\xff\r\n\r\n"
         )
         await writer.drain()
-        writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    uploads = await Uploads.open(
-        folder,
-        notification="by-reference",
-        notification_url=f"http://127.0.0.1:{port}/",
-    )
-    named = await uploads.create()
-    try:
+    async with listening(answer) as port:
+        uploads = await Uploads.open(
+            folder,
+            notification="by-reference",
+            notification_url=f"http://127.0.0.1:{port}/",
+        )
+        named = await uploads.create()
         with refused(Reason.REPLY_MALFORMED):
             await uploads.send(named, ENTITY)
-    finally:
-        server.close()
