@@ -95,11 +95,11 @@ def run_child(code: str, *arguments: object, under: tuple[str, ...] = ()) -> str
     return done.stdout.strip()
 
 
-def failing(call: str, *, nth: str = "1+") -> tuple[str, ...]:
+def failing(call: str, *, nth: str = "1+", error: str = "EIO") -> tuple[str, ...]:
     """A prefix for a command of whose threads a system call fails, or the nth one."""
     if shutil.which("strace") is None:
         cannot_run("strace is not installed")
-    inject = f"inject={call}:error=EIO:when={nth}"
+    inject = f"inject={call}:error={error}:when={nth}"
     return ("strace", "-f", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject)
 
 

@@ -29,6 +29,7 @@ LAYERS: dict[str, set[str]] = {
     "protocol.session": {"protocol.wire", "protocol.refusal"},
     "ranges": set(),
     "codes": set(),
+    "cached": set(),
     "journal": set(),
     "quantities": set(),
     "settings": {"quantities"},
