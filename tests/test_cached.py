@@ -2,9 +2,9 @@ import errno
 import os
 
 import pytest
-from benchmarks.report import file_system
 from store_kit import failing, run_child
 
+from benchmarks.report import file_system
 from bitsd.cached import open_now, read_now
 
 CONTENT = b"twenty bytes of text"
