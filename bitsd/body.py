@@ -90,6 +90,8 @@ class FragmentBody(asyncio.BufferedProtocol):
         Args:
             seconds: how long to try.
         """
+        if not self._remaining and not self._head:
+            return True
         # RFC 9110 10.1.1: a client that waits for 100 may never send its body.
         if not self._expected and self.ended is None:
             with suppress(TimeoutError):
@@ -128,10 +130,16 @@ class FragmentBody(asyncio.BufferedProtocol):
         try:
             await self._end
         finally:
-            self._timer.cancel()
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """The connection has its transport again, and reads on if the body is whole."""
+        if self._lending:
             self._lending = False
-            transport.pause_reading()
-            transport.set_protocol(self._connection)
+            self._timer.cancel()
+            if self._remaining:
+                self._lent.pause_reading()
+            self._lent.set_protocol(self._connection)
             if not self._remaining:
                 self._connection.body_received()
 
@@ -157,7 +165,7 @@ class FragmentBody(asyncio.BufferedProtocol):
             self._timer = loop.call_later(_EBB, self._ebb, loop, until)
 
     def _finish(self, error: OSError | None) -> None:
-        self._lent.pause_reading()
+        self._give_back()
         with suppress(asyncio.InvalidStateError):  # it may end in two ways at once
             if error is None:
                 self._end.set_result(None)

@@ -9,10 +9,7 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
-
-Opener: TypeAlias = Callable[[Path | str, int], int]
-"""Opens a path with flags as `os.open` does, and may refuse to wait."""
+from typing import NamedTuple
 
 _OPENAT2 = 437  # on every architecture, linux/openat2.h
 _AT_FDCWD = -100
@@ -70,6 +67,24 @@ def read_now(file: int, size: int) -> bytes:
     except OSError as error:
         raise _refusal(error.errno, file) from None
     return bytes(buffer[:held])
+
+
+class Access(NamedTuple):
+    """How to open a file, and to read the start of an open one."""
+
+    open: Callable[[Path, int], int]
+    read: Callable[[int, int], bytes]
+
+
+def _pread(file: int, size: int) -> bytes:
+    return os.pread(file, size, 0)
+
+
+#: For the event loop: may raise `BlockingIOError`.
+AT_ONCE = Access(open_now, read_now)
+
+#: For threads: waits for the disk.
+WAITING = Access(os.open, _pread)
 
 
 def _refusal(number: int | None, what: Path | str | int) -> OSError:

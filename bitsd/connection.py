@@ -21,9 +21,9 @@ from aiohttp.web_protocol import (
     RequestHandler,
     RequestPayloadError,
 )
-from multidict import CIMultiDict
 
-from . import SOFTWARE, journal
+from . import journal
+from .answer import Answer
 from .protocol.refusal import Reason, Refusal
 from .protocol.wire import Ack
 
@@ -32,6 +32,10 @@ MAXIMUM_LINE = 65_536
 
 #: Header fields of a request, a bound on memory.
 MAXIMUM_FIELDS = 128
+
+# Read at once while no body is: room for most headers, and what comes of a body
+# with its header is little, since aiohttp copies it twice.
+_READ_BYTES = 16_384
 
 _UNREADABLE = (
     b"HTTP/1.1 400 Bad Request\r\nBITS-Packet-Type: Ack\r\nContent-Length: 0\r\n"
@@ -44,17 +48,12 @@ _FULL = (
 )
 
 
-def response(ack: Ack, *, close: bool = False) -> web.Response:
-    """An Ack as aiohttp sends it; a 503 says when to come again."""
-    headers = CIMultiDict(ack.fields())
-    headers["Cache-Control"] = "no-store"
-    headers["Server"] = SOFTWARE
+def response(ack: Ack, *, close: bool = False) -> Answer:
+    """An Ack as it is sent; a 503 says when to come again."""
+    fields = [*ack.fields(), ("Cache-Control", "no-store")]
     if ack.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers["Retry-After"] = "30"
-    answer = web.Response(status=ack.status, headers=headers)
-    if close:
-        answer.force_close()
-    return answer
+        fields.append(("Retry-After", "30"))
+    return Answer(ack.status, fields, close=close)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +73,12 @@ class Limits:
     drain: float
 
 
-class Connection(RequestHandler):
-    """One client's connection."""
+class Connection(RequestHandler, asyncio.BufferedProtocol):
+    """One client's connection.
+
+    It reads into a buffer that all connections of a server share: aiohttp's way
+    allocates 256 KiB for each read, which costs as much as what is read.
+    """
 
     __slots__ = ("_header_timer", "_server")
 
@@ -135,6 +138,14 @@ class Connection(RequestHandler):
         self._stop_clock()
         super().connection_lost(exc)
 
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        """Where the next bytes go (asyncio.BufferedProtocol)."""
+        return self._server.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """`nbytes` came (asyncio.BufferedProtocol)."""
+        self.data_received(bytes(self._server.buffer[:nbytes]))
+
     def data_received(self, data: bytes) -> None:
         """Give a header that came in part its time, and no more.
 
@@ -182,7 +193,6 @@ class Connection(RequestHandler):
             # To the parser the body ends with one byte more, which nobody reads.
             waiting._length = 1  # noqa: SLF001
             self.data_received(b"\0")
-            self._resume_transport_reading()
 
     def handle_error(
         self,
@@ -209,6 +219,10 @@ class HttpServer(web.Server):
     Args:
         handler: answers requests.
         limits: of each connection.
+
+    Attributes:
+        buffer: what connections read into, and have read from before anything else
+            runs.
     """
 
     def __init__(
@@ -218,6 +232,7 @@ class HttpServer(web.Server):
     ) -> None:
         super().__init__(handler)
         self.limits = limits
+        self.buffer = memoryview(bytearray(_READ_BYTES))
 
     @property
     def full(self) -> bool:

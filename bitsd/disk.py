@@ -1,13 +1,12 @@
 """Sessions on disk: each is a folder `{request, session.json, response}`.
 
-The length of `request` is the only record of the bytes held, and the later mtime of
-`request` and `session.json` that of the last progress. Every state that a crash can
-leave between two steps here is one that the next packet understands.
+The later mtime of `request` and `session.json` is that of the last progress. Every
+state that a crash can leave between two steps here is one that the next packet
+understands.
 """
 
 import asyncio
 import errno
-import fcntl
 import os
 import shutil
 import stat
@@ -18,36 +17,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 from . import record
+from .cached import AT_ONCE, WAITING
 from .destination import Folder
+from .entity import Busy, Entity, knock, opened, session_in
 from .protocol.refusal import Reason, Refusal
-from .protocol.session import Admission, Destination, Session
+from .protocol.session import Destination, Session, State
 from .protocol.wire import SessionId, session_id
-from .record import SessionDamaged
-from .turns import Body
+from .record import Record
 
+#: How often one who waits for another process tries again, in seconds.
+KNOCK_SECONDS = 0.01
 
-class EntityGone(SessionDamaged):
-    """The session is there and its bytes are not."""
-
-
-class _Writer:
-    """Writes what was admitted of a body to the end of `request`.
-
-    It runs on the event loop: the page cache takes a chunk in less time than it
-    takes to hand it to a thread (protocol-notes/performance.md).
-    """
-
-    def __init__(self, file: int, admission: Admission) -> None:
-        self._file = file
-        self._skip, self._take = admission
-
-    def write(self, chunk: memoryview) -> None:
-        skipped = min(self._skip, len(chunk))
-        self._skip -= skipped
-        kept = chunk[skipped : skipped + self._take]
-        self._take -= len(kept)
-        while kept:
-            kept = kept[os.write(self._file, kept) :]
+# What a closed session leaves, so that its Close may come again ([MC-BUP] 3.1.6.2).
+_CLOSED = "closed-"
 
 
 class Disk:
@@ -117,67 +99,72 @@ class Disk:
             yield found
 
     async def create(self, session: Session) -> None:
-        """Make a session durable, whole or not at all."""
+        """Make a session, whole or not at all.
+
+        It is not synced: a power cut may take what holds no bytes yet, and its client
+        begins anew.
+        """
         await asyncio.to_thread(self._create, session)
 
     def _create(self, session: Session) -> None:
         home = self._home(session.id)
-        staged = home.with_name(f"new-{session.id}")
         try:
-            staged.mkdir()
+            home.mkdir()
         except FileNotFoundError:  # somebody removed BITS-Sessions
             self.prepare()
-            staged.mkdir()
+            home.mkdir()
         try:
-            (staged / "request").touch(exist_ok=False)
-            record.write(staged, session)
-            staged.rename(home)
-        except OSError:
-            shutil.rmtree(staged, ignore_errors=True)
-            raise
-        try:
-            record.sync_folder(self._folder.sessions)
+            (home / "request").touch(exist_ok=False)
+            # Last what makes it a session: what a crash leaves is only litter.
+            record.write(home, session, durable=False)
         except OSError:
             shutil.rmtree(home, ignore_errors=True)
             raise
 
-    async def load(self, named: SessionId) -> Session:
-        """The session as a restart would find it.
+    async def open(self, named: SessionId, *, patient: bool = True) -> Entity:
+        """The session as a restart would find it, locked; the caller closes it.
+
+        Args:
+            named: which.
+            patient: wait for another process that serves it, and let that know.
+
+        Raises:
+            Busy: another process serves it, and we are not patient.
+            SessionNotFound: it is unknown; SessionDamaged: beyond use.
+        """
+        try:
+            return await self._opened(named)
+        except Busy:
+            if not patient:
+                raise
+        knocking: int | None = None
+        try:
+            while True:
+                if knocking is None:
+                    knocking = await asyncio.to_thread(knock, self._home(named))
+                await asyncio.sleep(KNOCK_SECONDS)
+                with suppress(Busy):
+                    return await self._opened(named)
+        finally:
+            if knocking is not None:
+                os.close(knocking)
+
+    async def _opened(self, named: SessionId) -> Entity:
+        home = self._home(named)
+        try:
+            return opened(home, named, AT_ONCE, durable=self._durable)
+        except BlockingIOError:
+            return await asyncio.to_thread(
+                opened, home, named, WAITING, durable=self._durable
+            )
+
+    def read(self, named: SessionId) -> Session:
+        """The session as it is now, whoever serves it; blocks.
 
         Raises:
             SessionNotFound: it is unknown; SessionDamaged: beyond use.
         """
-        return await asyncio.to_thread(self.read, named)
-
-    def read(self, named: SessionId) -> Session:
-        """`load`, blocking."""
-        saved, recorded = record.read(self._home(named))
-        try:
-            request = self.request(named).stat()
-        except FileNotFoundError:
-            raise EntityGone(f"{named} has lost its request file") from None
-        if saved.total is not None and request.st_size > saved.total:
-            raise SessionDamaged(
-                f"{named} holds {request.st_size} bytes of {saved.total}"
-            )
-        try:
-            touched = datetime.fromtimestamp(max(request.st_mtime, recorded), UTC)
-        except (OverflowError, ValueError):
-            raise SessionDamaged(f"{named} has an impossible mtime") from None
-        return Session(
-            id=named,
-            destination=Destination(saved.destination),
-            url=saved.url,
-            created=saved.created,
-            touched=touched,
-            user=saved.user,
-            address=saved.address,
-            received=request.st_size,
-            total=saved.total,
-            state=saved.state,
-            reply_url=saved.reply_url,
-            refused=saved.refused,
-        )
+        return session_in(self._home(named), named)
 
     def touched(self, named: SessionId) -> datetime:
         """Last time that anything was stored, of a damaged session too; blocks.
@@ -186,7 +173,7 @@ class Disk:
         """
         home = self._home(named)
         times = [0.0]
-        for path in (home, home / "request", home / "session.json"):
+        for path in (home, home / "request", home / record.FILE):
             with suppress(OSError):
                 times.append(path.lstat().st_mtime)
         try:
@@ -195,63 +182,30 @@ class Disk:
             return datetime.fromtimestamp(0, UTC)
 
     async def save(self, session: Session) -> None:
-        """Record what changed other than bytes; durable on return."""
-        await asyncio.to_thread(record.write, self._home(session.id), session)
+        """Record what changed other than bytes.
 
-    async def append(self, session: Session, admission: Admission, body: Body) -> int:
-        """Keep what was admitted of `body`, however it ends; returns bytes held.
-
-        What is held is durable on return, unless only publication shall be.
-
-        Raises:
-            OSError: no room, or the device failed. Bytes written before it stay,
-                bytes whose sync failed do not.
+        It is on the disk on return if fragments are, and always when the entity was
+        delivered: else a power cut could leave an upload that was published and is
+        not complete.
         """
-        # Not in a thread: `load` has just brought in all that it touches.
-        file = self._open_request(session)
-        try:
-            await body.into(_Writer(file, admission).write)
-        finally:
-            if self._durable:
-                settling = asyncio.to_thread(self._settle, file, session.received)
-                # Whoever is cancelled now, the file is synced, closed and unlocked.
-                held = await asyncio.shield(asyncio.ensure_future(settling))
-            else:
-                held = self._settle(file, session.received)
-        return held
+        await asyncio.to_thread(self._save, session)
 
-    def _open_request(self, session: Session) -> int:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
-        file = os.open(self.request(session.id), flags)
-        try:
-            # Turns are of this process; an old one may still be at the same session.
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            alone = os.fstat(file).st_size == session.received
-        except BlockingIOError:
-            alone = False
-        except OSError:
-            os.close(file)
-            raise
-        if not alone:
-            os.close(file)
-            detail = "another process serves this session"
-            raise Refusal(Reason.SUPERSEDED, detail)
-        return file
+    def _save(self, session: Session) -> None:
+        durable = self._durable or session.state is State.WAIT_FOR_CLOSE
+        record.write(self._home(session.id), session, durable=durable)
+        if durable:
+            record.sync_folder(self._folder.sessions)
 
-    def _settle(self, file: int, before: int) -> int:
-        try:
-            if self._durable:
-                os.fdatasync(file)
-            return os.fstat(file).st_size
-        except OSError:
-            # After a failed sync Linux calls the pages clean: a second sync would
-            # succeed without the bytes being there. Only what was held before is.
-            _cut(file, before)
-            raise
-        finally:
-            os.close(file)
+    async def settle(self, named: SessionId) -> None:
+        """Sync once more what a crash may have kept `save` from syncing."""
+        if self._durable:
+            await asyncio.to_thread(self._settle, named)
 
-    async def publish(self, session: Session, *, overwrite: bool) -> None:
+    def _settle(self, named: SessionId) -> None:
+        record.sync(self._home(named))
+        record.sync_folder(self._folder.sessions)
+
+    async def publish(self, entity: Entity, *, overwrite: bool) -> None:
         """Give the complete entity its name: durable, atomic, and once.
 
         A link and not a rename, so that a restart sees by the inode that it was
@@ -261,18 +215,13 @@ class Disk:
             Refusal: EXISTS, IS_A_FOLDER or NO_FOLDER.
             OSError: as the system said.
         """
-        await asyncio.to_thread(self._publish, session, overwrite=overwrite)
+        await asyncio.to_thread(self._publish, entity, overwrite=overwrite)
 
-    def _publish(self, session: Session, *, overwrite: bool) -> None:
+    def _publish(self, entity: Entity, *, overwrite: bool) -> None:
+        session = entity.session
         request = self.request(session.id)
-        with request.open("r+b") as file:
-            try:
-                os.fdatasync(file.fileno())
-            except OSError:
-                # As in `_settle`; here nothing may have been synced before.
-                if not self._durable:
-                    _cut(file.fileno(), 0)
-                raise
+        if not self._durable:
+            entity.sync_all()
         with self._destination_folder(session.destination) as (folder, name):
             try:
                 if overwrite:
@@ -295,9 +244,28 @@ class Disk:
         """`delete`, blocking."""
         home = self._home(named)
         # First what makes it a session: what a crash leaves is then only litter.
-        (home / "session.json").unlink(missing_ok=True)
+        (home / record.FILE).unlink(missing_ok=True)
         with suppress(FileNotFoundError):
             shutil.rmtree(home)
+
+    async def bury(self, named: SessionId) -> None:
+        """`delete`, and remember for a while that the session was closed."""
+        await asyncio.to_thread(self._bury, named)
+
+    def _bury(self, named: SessionId) -> None:
+        home = self._home(named)
+        grave = self._folder.sessions / f"{_CLOSED}{named}"
+        (home / record.FILE).rename(grave)
+        os.utime(grave)
+        shutil.rmtree(home)
+
+    def closed(self, named: SessionId) -> Record:
+        """The record of a session that was closed not long ago; blocks.
+
+        Raises:
+            SessionNotFound: there was none.
+        """
+        return record.read(self._folder.sessions, f"{_CLOSED}{named}")[0]
 
     def open_response(self, named: SessionId) -> BinaryIO:
         """Open the reply for unbuffered reading, which counts as progress; blocks.
@@ -306,7 +274,7 @@ class Disk:
             OSError: there is none.
         """
         file = self.response(named).open("rb", buffering=0)
-        os.utime(self._home(named) / "session.json")
+        os.utime(self._home(named) / record.FILE)
         return file
 
     def ids(self) -> Iterator[SessionId]:
@@ -319,30 +287,28 @@ class Disk:
                         yield named
 
     def clean(self, before: datetime) -> None:
-        """Remove what crashes left that is no session and older; blocks."""
+        """Remove what crashes and closed sessions left, if it is older; blocks."""
         with os.scandir(self._folder.sessions) as entries:
             litter = [entry for entry in entries if _is_litter(entry, before)]
         for entry in litter:
-            shutil.rmtree(entry.path, ignore_errors=True)
-
-
-def _cut(file: int, length: int) -> None:
-    """Forget what is behind `length`, unless it was published already."""
-    with suppress(OSError):
-        if os.fstat(file).st_nlink == 1:
-            os.ftruncate(file, length)
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                Path(entry.path).unlink(missing_ok=True)
 
 
 def _is_litter(entry: os.DirEntry[str], before: datetime) -> bool:
-    """A folder of ours without the file that would make it a session."""
-    named = entry.name.removeprefix("new-")
-    if not (named.startswith("{") and entry.is_dir(follow_symlinks=False)):
-        return False
-    if entry.name == named and Path(entry.path, "session.json").exists():
+    """A folder of ours without the record that would make it a session, or a grave."""
+    is_folder = entry.is_dir(follow_symlinks=False)
+    if entry.name.startswith(f"{_CLOSED}{{"):
+        ours = entry.is_file(follow_symlinks=False)
+    else:
+        ours = entry.name.startswith("{") and is_folder
+    if not ours or (is_folder and Path(entry.path, record.FILE).exists()):
         return False
     try:
         return entry.stat(follow_symlinks=False).st_mtime < before.timestamp()
-    except FileNotFoundError:  # it has become a session meanwhile
+    except FileNotFoundError:  # it has gone meanwhile
         return False
 
 

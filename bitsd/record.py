@@ -7,7 +7,11 @@ from pathlib import Path
 
 import msgspec
 
+from .cached import WAITING, Access
 from .protocol.session import Session, State
+
+#: What makes a folder a session.
+FILE = "session.json"
 
 _FORMAT = 1
 
@@ -35,8 +39,15 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     refused: int | None
 
 
-def write(home: Path, session: Session) -> None:
-    """Replace the record of the session in `home`, atomically and durably."""
+_decoder = msgspec.json.Decoder(Record)
+
+
+def write(home: Path, session: Session, *, durable: bool) -> None:
+    """Replace the record of the session in `home`, atomically.
+
+    Args:
+        durable: on return it, and all else that has a name in `home`, is on the disk.
+    """
     record = Record(
         format=_FORMAT,
         destination=session.destination,
@@ -49,29 +60,37 @@ def write(home: Path, session: Session) -> None:
         reply_url=session.reply_url,
         refused=session.refused,
     )
-    staged = home / "session.json.new"
+    staged = home / f"{FILE}.new"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     file = os.open(staged, flags, 0o600)
     with os.fdopen(file, "wb") as stream:
         stream.write(msgspec.json.encode(record))
         stream.flush()
-        os.fsync(file)
-    staged.rename(home / "session.json")
-    sync_folder(home)
+        if durable:
+            os.fsync(file)
+    staged.rename(home / FILE)
+    if durable:
+        sync_folder(home)
 
 
-def read(home: Path) -> tuple[Record, float]:
-    """The record in `home`, and its mtime in seconds.
+def read(
+    home: Path, name: str = FILE, access: Access = WAITING
+) -> tuple[Record, float]:
+    """A record in `home`, and its mtime in seconds.
 
     Raises:
         SessionNotFound: there is none.
         SessionDamaged: it cannot be used.
+        BlockingIOError: `access` does not wait.
     """
-    path = home / "session.json"
+    path = home / name
     try:
-        with path.open("rb") as file:
-            modified = os.fstat(file.fileno()).st_mtime
-            record = msgspec.json.decode(file.read(), type=Record)
+        file = access.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            status = os.fstat(file)
+            record = _decoder.decode(access.read(file, status.st_size + 1))
+        finally:
+            os.close(file)
     except (FileNotFoundError, NotADirectoryError):
         raise SessionNotFound(f"no session {home.name}") from None
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -82,7 +101,17 @@ def read(home: Path) -> tuple[Record, float]:
         raise SessionDamaged(f"{path} is no file") from None
     if record.format != _FORMAT:
         raise SessionDamaged(f"{path} was written by another version")
-    return record, modified
+    return record, status.st_mtime
+
+
+def sync(home: Path) -> None:
+    """Make the record in `home` durable, and all that has a name in there."""
+    file = os.open(home / FILE, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+    sync_folder(home)
 
 
 def sync_folder(path: Path) -> None:

@@ -85,7 +85,9 @@ class Routes:
             case _:
                 return _plain(HTTPStatus.METHOD_NOT_ALLOWED, Allow=_METHODS)
 
-    async def _packet(self, request: web.BaseRequest, length: int) -> web.Response:
+    async def _packet(
+        self, request: web.BaseRequest, length: int
+    ) -> web.StreamResponse:
         """Serve one packet ([MC-BUP] 3.2.5.2)."""
         body = FragmentBody(request, length, self._buffer, self._stall_timeout)
         packet: Packet | None = None

@@ -5,19 +5,19 @@ let `Disk` act, answer. Nothing is cached: any process can serve any packet.
 """
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import BinaryIO
-from urllib.parse import quote, urlsplit, urlunsplit
 from uuid import uuid4
 
 from . import journal
 from .config import Directory
-from .destination import REPLIES, Folder
-from .disk import Disk, EntityGone
-from .notify import Application
+from .delivery import Delivery
+from .destination import Folder
+from .disk import Disk
+from .entity import Busy, Entity, EntityGone
 from .owners import Owners
 from .protocol.refusal import Reason, Refusal
 from .protocol.session import Destination, Event, Session, State
@@ -32,13 +32,8 @@ from .protocol.wire import (
 from .record import SessionDamaged, SessionNotFound
 from .turns import Body, Turns
 
-#: Closed sessions whose Close may come again, [MC-BUP] 3.1.6.2; bounded memory.
-MAXIMUM_TOMBSTONES = 10_000
-
-#: Longest BITS-Reply-URL, [MC-BUP] 2.2.1.2.
-MAXIMUM_REPLY_URL = 2200
-
-#: What a crash left in BITS-Sessions and is no session goes after this time.
+#: What crashes left in BITS-Sessions and is no session goes after this time, and what
+#: is kept of closed sessions, whose Close may come again ([MC-BUP] 3.1.6.2).
 LITTER_AGE = timedelta(hours=1)
 
 
@@ -77,10 +72,9 @@ class Sessions:
         self._disk = Disk(
             Folder(directory.path), durable=directory.durability == "fragment"
         )
-        self._application = Application.of(directory)
+        self._delivery = Delivery(directory, self._disk)
         self._turns = Turns()
         self._owners = Owners(directory.sessions_per_user)
-        self._closed: OrderedDict[SessionId, Caller] = OrderedDict()
 
     async def open(self) -> None:
         """Find the sessions that an earlier run left."""
@@ -157,15 +151,16 @@ class Sessions:
                 when the body ended early, with what came of it kept.
             OSError: the storage failed; bytes acknowledged before stay.
         """
-        async with self._turns.take(packet.session_id, body):
-            session = await self._owned(packet.session_id, caller)
-            session = session.after(Event.FRAGMENT)
-            session = await self._taken(session, packet, body)
+        async with self._turn(packet.session_id, caller, body) as entity:
+            session = entity.session.after(Event.FRAGMENT)
+            session = await self._taken(session, entity, packet, body)
             if session.complete and session.state is State.RECEIVE_FRAGMENTS:
-                session = await self._deliver(session)
+                session = await self._deliver(session, entity)
             return session.ack()
 
-    async def _taken(self, session: Session, packet: Fragment, body: Body) -> Session:
+    async def _taken(
+        self, session: Session, entity: Entity, packet: Fragment, body: Body
+    ) -> Session:
         """The session with the fragment's bytes, durable."""
         if session.state is State.WAIT_FOR_CLOSE:
             session.admit(packet, maximum=None)  # it was let in before
@@ -181,62 +176,19 @@ class Sessions:
         if session.total is None:
             session = session.sized(packet.total)
             await self._disk.save(session)
-        held = await self._disk.append(session, admission, body)
+        elif not session.received:
+            await self._disk.settle(session.id)
+        held = await entity.append(admission, body)
         if held <= packet.last:
             reason = body.ended or Reason.CUT_OFF
             raise Refusal(reason, f"kept {held} bytes of {packet.total}")
         return session.grown(held)
 
-    async def _deliver(self, session: Session) -> Session:
+    async def _deliver(self, session: Session, entity: Entity) -> Session:
         """Give the whole entity to the application, to its name, or to both."""
-        if session.refused is not None:
-            raise Refusal(
-                Reason.APPLICATION_FAILED,
-                "the application refused it before",
-                received=session.received,
-                status=session.refused,
-            )
-        notifying = session.after(Event.COMPLETED)
-        publish, reply_url = True, None
-        if self._application is not None:
-            publish, reply_url = await self._notify(self._application, notifying)
-        if publish:
-            await self._disk.publish(session, overwrite=self.directory.overwrite)
-        delivered = notifying.delivered(reply_url)
-        await self._disk.save(delivered)
-        self._tell("published" if publish else "delivered", delivered)
+        delivered, published = await self._delivery.deliver(session, entity)
+        self._tell("published" if published else "delivered", delivered)
         return delivered
-
-    async def _notify(
-        self, application: Application, session: Session
-    ) -> tuple[bool, str | None]:
-        """Whether to publish, and where the reply is ([MC-BUP] 3.2.5.1.3)."""
-        disk = self._disk
-        try:
-            outcome = await application.notify(
-                session, disk.request(session.id), disk.response(session.id)
-            )
-        except Refusal as refusal:
-            if refusal.status == Reason.ACCESS_DENIED.status:
-                # The only answer that stops IIS from asking again.
-                await disk.save(session.rejected(refusal.status))
-            raise
-        url = outcome.reply_url
-        if url is None and outcome.replied:
-            url = self._reply_url(session)
-        if url is not None and len(url) > MAXIMUM_REPLY_URL:
-            raise Refusal(Reason.REPLY_URL_TOO_LONG, f"{len(url)} characters")
-        return outcome.publish, url
-
-    def _reply_url(self, session: Session) -> str:
-        """Absolute, and at this node where the reply is (protocol-notes/host-id.md)."""
-        origin = urlsplit(session.url)
-        host = origin.netloc
-        if self.directory.host_id is not None:
-            port = f":{origin.port}" if origin.port else ""
-            host = self.directory.host_id + port
-        path = f"{self.directory.url.rstrip('/')}/{REPLIES}/{session.id}"
-        return urlunsplit((origin.scheme, host, quote(path), "", ""))
 
     async def close(self, packet: CloseSession, caller: Caller) -> Ack:
         """Close-Session, [MC-BUP] 3.2.5.2.7; again, if its first Ack was lost.
@@ -246,18 +198,33 @@ class Sessions:
                 is not complete, which is thereby given up.
         """
         named = packet.session_id
-        async with self._turns.take(named):
-            if self._was_closed(named, caller):
-                return Ack(session_id=named)
-            session = await self._owned(named, caller, gone=Reason.ENTITY_GONE)
+        try:
+            await self._close(named, caller)
+        except Refusal as refusal:
+            if refusal.reason is not Reason.SESSION_NOT_FOUND:
+                raise
+            if not await asyncio.to_thread(self._was_closed, named, caller):
+                raise
+        return Ack(session_id=named)
+
+    async def _close(self, named: SessionId, caller: Caller) -> None:
+        async with self._turn(named, caller, gone=Reason.ENTITY_GONE) as entity:
+            session = entity.session
             session.after(Event.CLOSE)
             if session.state is not State.WAIT_FOR_CLOSE:
                 await self._forget(session, "discarded")
                 detail = f"closed with {session.received} bytes of {session.total}"
                 raise Refusal(Reason.MALFORMED, detail)
-            await self._forget(session, "closed")
-            self._bury(named, caller)
-            return Ack(session_id=named)
+            await self._disk.bury(named)
+            self._owners.discount(named)
+            self._tell("closed", session)
+
+    def _was_closed(self, named: SessionId, caller: Caller) -> bool:
+        try:
+            closed = self._disk.closed(named)
+        except SessionNotFound:
+            return False
+        return (closed.user, closed.destination) == (caller.user, caller.destination)
 
     async def cancel(self, packet: CancelSession, caller: Caller) -> Ack:
         """Cancel-Session, [MC-BUP] 3.2.5.2.8; a published file stays.
@@ -265,12 +232,10 @@ class Sessions:
         Raises:
             Refusal: SESSION_NOT_FOUND.
         """
-        named = packet.session_id
-        async with self._turns.take(named):
-            session = await self._owned(named, caller)
-            session.after(Event.CANCEL)
-            await self._forget(session, "cancelled")
-            return Ack(session_id=named)
+        async with self._turn(packet.session_id, caller) as entity:
+            entity.session.after(Event.CANCEL)
+            await self._forget(entity.session, "cancelled")
+            return Ack(session_id=packet.session_id)
 
     async def reply(self, named: SessionId, user: str | None) -> BinaryIO:
         """The application's reply, open; the caller closes it ([MC-BUP] 3.5).
@@ -279,9 +244,14 @@ class Sessions:
             Refusal: SESSION_NOT_FOUND.
             OSError: the session has no reply.
         """
-        session = await self._load(named)
+        try:
+            session = await asyncio.to_thread(self._disk.read, named)
+        except SessionNotFound as error:
+            raise Refusal(Reason.SESSION_NOT_FOUND, str(error)) from None
         if session.user != user:
             raise Refusal(Reason.SESSION_NOT_FOUND, f"{named} is of another user")
+        if session.expired(self._now(), self.directory.session_timeout):
+            raise Refusal(Reason.SESSION_NOT_FOUND, f"{named} expired")
         return await asyncio.to_thread(self._disk.open_response, named)
 
     async def expire(self) -> None:
@@ -308,37 +278,55 @@ class Sessions:
 
     async def _expire(self, named: SessionId) -> None:
         try:
-            await self._load(named)
+            entity = await self._open(named, patient=False)
+        except Busy:
+            return
         except Refusal:
             await self._drop(named)
+        else:
+            entity.close()
 
-    async def _owned(
+    @asynccontextmanager
+    async def _turn(
         self,
         named: SessionId,
         caller: Caller,
+        body: Body | None = None,
         *,
         gone: Reason = Reason.SESSION_NOT_FOUND,
-    ) -> Session:
-        """The session, if it is the caller's and at this URL; else as if unknown."""
-        session = await self._load(named, gone=gone)
-        if session.user != caller.user:
-            raise Refusal(Reason.SESSION_NOT_FOUND, f"{named} is of another user")
-        if session.destination != caller.destination:
-            detail = f"{named} is for {session.destination!r}"
-            raise Refusal(Reason.SESSION_NOT_FOUND, detail)
-        return session
-
-    async def _load(
-        self, named: SessionId, *, gone: Reason = Reason.SESSION_NOT_FOUND
-    ) -> Session:
-        """The session, unless it expired.
+    ) -> AsyncIterator[Entity]:
+        """Serve a packet of a session, if that is the caller's and at this URL.
 
         Args:
             named: which.
-            gone: what to say when its bytes were lost.
+            caller: for others the session does not exist.
+            body: what the packet brings.
+            gone: what to say when the session's bytes were lost.
         """
+        async with self._turns.take(named, body):
+            entity = await self._open(named, gone=gone)
+            try:
+                session = entity.session
+                if session.user != caller.user:
+                    detail = f"{named} is of another user"
+                    raise Refusal(Reason.SESSION_NOT_FOUND, detail)
+                if session.destination != caller.destination:
+                    detail = f"{named} is for {session.destination!r}"
+                    raise Refusal(Reason.SESSION_NOT_FOUND, detail)
+                yield entity
+            finally:
+                entity.close()
+
+    async def _open(
+        self,
+        named: SessionId,
+        *,
+        gone: Reason = Reason.SESSION_NOT_FOUND,
+        patient: bool = True,
+    ) -> Entity:
+        """The session's entity, locked, unless it expired."""
         try:
-            session = await self._disk.load(named)
+            entity = await self._disk.open(named, patient=patient)
         except EntityGone as error:
             await self._drop(named)
             raise Refusal(gone, str(error)) from None
@@ -347,10 +335,13 @@ class Sessions:
         except SessionNotFound as error:
             self._owners.discount(named)
             raise Refusal(Reason.SESSION_NOT_FOUND, str(error)) from None
-        if session.expired(self._now(), self.directory.session_timeout):
-            await self._forget(session, "expired")
+        if entity.session.expired(self._now(), self.directory.session_timeout):
+            try:
+                await self._forget(entity.session, "expired")
+            finally:
+                entity.close()
             raise Refusal(Reason.SESSION_NOT_FOUND, f"{named} expired")
-        return session
+        return entity
 
     async def _forget(self, session: Session, event: str) -> None:
         await self._drop(session.id)
@@ -359,17 +350,6 @@ class Sessions:
     async def _drop(self, named: SessionId) -> None:
         await self._disk.delete(named)
         self._owners.discount(named)
-
-    def _bury(self, named: SessionId, caller: Caller) -> None:
-        self._closed[named] = caller
-        if len(self._closed) > MAXIMUM_TOMBSTONES:
-            self._closed.popitem(last=False)
-
-    def _was_closed(self, named: SessionId, caller: Caller) -> bool:
-        closer = self._closed.get(named)
-        return closer is not None and (
-            (closer.user, closer.destination) == (caller.user, caller.destination)
-        )
 
     def _tell(self, event: str, session: Session) -> None:
         journal.note(

@@ -22,6 +22,7 @@ from bitsd.protocol.refusal import Reason, Refusal
 from bitsd.protocol.session import Admission, Destination, Session
 from bitsd.protocol.wire import Ack, CancelSession, CloseSession, Fragment, SessionId
 from bitsd.sessions import Caller, Sessions
+from bitsd.turns import Body
 
 ID = SessionId("{11111111-2222-4333-8444-555555555555}")
 OTHER = SessionId("{66666666-7777-4888-9999-AAAAAAAAAAAA}")
@@ -154,12 +155,37 @@ def disk_in(folder: Path, *, durable: bool = True) -> Disk:
     return disk
 
 
+async def load(disk: Disk, named: SessionId) -> Session:
+    """The session as a packet finds it."""
+    entity = await disk.open(named)
+    entity.close()
+    return entity.session
+
+
+async def append(disk: Disk, session: Session, admission: Admission, body: Body) -> int:
+    """What a fragment does to the session of that id; the bytes that are held."""
+    entity = await disk.open(session.id)
+    try:
+        return await entity.append(admission, body)
+    finally:
+        entity.close()
+
+
+async def publish(disk: Disk, session: Session, *, overwrite: bool) -> None:
+    """What the last fragment does to the session of that id."""
+    entity = await disk.open(session.id)
+    try:
+        await disk.publish(entity, overwrite=overwrite)
+    finally:
+        entity.close()
+
+
 async def held(disk: Disk, octets: bytes, session: Session) -> Session:
     """The session, made on disk and holding these bytes."""
     await disk.create(session)
     if octets:
-        await disk.append(session, Admission(0, len(octets)), Chunks(octets))
-    return await disk.load(session.id)
+        await append(disk, session, Admission(0, len(octets)), Chunks(octets))
+    return await load(disk, session.id)
 
 
 class Clock:
@@ -208,8 +234,19 @@ class Uploads:
 
     @property
     def on_disk(self) -> set[str]:
-        """The names in the folder of the sessions."""
-        return {path.name for path in (self.folder / "BITS-Sessions").iterdir()}
+        """The names in the folder of the sessions, but for what closed ones left."""
+        names = {path.name for path in (self.folder / "BITS-Sessions").iterdir()}
+        return {name for name in names if not name.startswith("closed-")}
+
+    @property
+    def graves(self) -> list[Path]:
+        """What closed sessions left."""
+        return list((self.folder / "BITS-Sessions").glob("closed-*"))
+
+    async def restart(self) -> None:
+        """As a new process."""
+        self.sessions = Sessions(self.sessions.directory, now=self.clock)
+        await self.sessions.open()
 
     async def create(self, sender: Caller | None = None) -> SessionId:
         """Create-Session that is expected to work."""

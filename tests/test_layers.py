@@ -38,14 +38,17 @@ LAYERS: dict[str, set[str]] = {
     "explain": {"protocol.refusal", "codes"},
     "destination": PROTOCOL,
     "owners": PROTOCOL,
-    "record": PROTOCOL,
+    "record": PROTOCOL | {"cached"},
     "turns": PROTOCOL,
-    "disk": PROTOCOL | {"destination", "journal", "record", "turns"},
+    "entity": PROTOCOL | {"cached", "record", "turns"},
+    "disk": PROTOCOL | {"cached", "destination", "entity", "record"},
     "notify": PROTOCOL | {"journal", "config"},
+    "delivery": PROTOCOL | {"config", "destination", "disk", "entity", "notify"},
     "sessions": PROTOCOL
-    | {"turns", "disk", "destination", "notify", "journal", "owners", "record"}
-    | {"config"},
-    "connection": PROTOCOL | {"journal"},
+    | {"config", "delivery", "destination", "disk", "entity", "journal", "owners"}
+    | {"record", "turns"},
+    "answer": PROTOCOL,
+    "connection": PROTOCOL | {"answer", "journal"},
     "body": PROTOCOL | {"connection"},
     "download": {"journal", "ranges"},
     "routes": PROTOCOL

@@ -108,6 +108,15 @@ async def test_connection_is_closed_when_the_client_asks(line: Line):
     assert await line.ended() == b""
 
 
+async def test_old_http_keeps_a_connection_that_it_asks_to_keep(line: Line):
+    octets = ping(TARGET).replace(b"HTTP/1.1", b"HTTP/1.0", 1)
+    for _ in range(2):
+        await line.send(octets)
+        answer = await line.receive()
+        assert answer.status == 200
+        assert answer.get("Connection") == "keep-alive"
+
+
 async def test_proxy_that_speaks_http_1_0_is_answered(line: Line):
     """As nginx passes packets on by default."""
     octets = ping(TARGET).replace(b"HTTP/1.1", b"HTTP/1.0", 1)

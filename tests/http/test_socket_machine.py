@@ -350,7 +350,7 @@ class SocketMachine(RuleBasedStateMachine):
         lines = [*self.lines, *(line for line, *_ in self.stalled)]
         self.stalled.clear()
         for upload in self.uploads:
-            upload.loose = upload.closed = False
+            upload.loose = False
         for line in lines:
             self._run(line.hang_up())
         self._run(self._dial())

@@ -17,13 +17,16 @@ from store_kit import (
     NAME,
     OTHER,
     Chunks,
+    append,
     disk_in,
     failed,
     failing,
     fill,
     handles,
     held,
+    load,
     new_session,
+    publish,
     refused,
     remount,
     run_child,
@@ -33,7 +36,8 @@ from store_kit import (
 from wire_client import until
 
 from bitsd import record
-from bitsd.disk import Disk, EntityGone, _is_litter, refusal_of
+from bitsd.disk import KNOCK_SECONDS, Disk, _is_litter, refusal_of
+from bitsd.entity import LISTEN_SECONDS, Busy, EntityGone, knock, knocked
 from bitsd.protocol.refusal import Reason
 from bitsd.protocol.session import Admission, Destination, State
 from bitsd.protocol.wire import SessionId
@@ -65,7 +69,7 @@ def in_sessions(folder: Path) -> set[str]:
 async def test_session_is_found_as_it_was_made(disk: Disk):
     session = new_session(user="alice", total=5)
     await disk.create(session)
-    found = await disk.load(ID)
+    found = await load(disk, ID)
 
     assert found.touched >= CREATED
     assert found.touched.tzinfo is UTC
@@ -103,7 +107,7 @@ async def test_session_that_has_no_room_for_its_name_is_not_there(folder):
         assert in_sessions(full) == {ID}
 
 
-FAILING_CREATE = """
+FAILING_SAVE = """
 import asyncio, errno, sys
 from pathlib import Path
 from store_kit import new_session
@@ -112,9 +116,10 @@ from bitsd.disk import Disk
 
 async def main():
     # It was prepared before: strace counts the syncs of each thread from here.
-    disk = Disk(Folder(Path(sys.argv[1])))
+    disk = Disk(Folder(Path(sys.argv[1])), durable=sys.argv[2] == "True")
+    await disk.create(new_session())
     try:
-        await disk.create(new_session())
+        await disk.save(new_session(total=100))
     except OSError as error:
         print(errno.errorcode[error.errno])
 
@@ -123,20 +128,45 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize(
-    "nth",
+    ("durable", "nth", "said"),
     [
-        pytest.param("1", id="record"),
-        pytest.param("2", id="folder of the session"),
-        pytest.param("3", id="folder of the sessions"),
+        pytest.param(True, "1", "EIO", id="record"),
+        pytest.param(True, "2", "EIO", id="folder of the session"),
+        pytest.param(True, "3", "EIO", id="folder of the sessions"),
+        pytest.param(True, "4", "", id="no sync more"),
+        pytest.param(False, "1+", "", id="only publication synced"),
     ],
 )
-async def test_session_whose_sync_failed_is_not_there(folder, nth: str):
+async def test_record_is_not_saved_before_all_that_leads_to_it_is_synced(
+    folder, *, durable: bool, nth: str, said: str
+):
     disk_in(folder)
-    under = failing("fsync", nth=nth)
-    said = await asyncio.to_thread(run_child, FAILING_CREATE, folder, under=under)
+    child, under = (FAILING_SAVE, folder, durable), failing("fsync", nth=nth)
 
-    assert said == "EIO"
-    assert in_sessions(folder) == set()
+    assert await asyncio.to_thread(run_child, *child, under=under) == said
+
+
+FAILING_SETTLE = FAILING_SAVE.replace(
+    "await disk.save(new_session(total=100))", "await disk.settle(new_session().id)"
+)
+
+
+@pytest.mark.parametrize(
+    ("durable", "nth", "said"),
+    [
+        pytest.param(True, "1", "EIO", id="record"),
+        pytest.param(True, "2", "EIO", id="folder of the session"),
+        pytest.param(True, "3", "EIO", id="folder of the sessions"),
+        pytest.param(False, "1+", "", id="only publication synced"),
+    ],
+)
+async def test_record_whose_sync_may_not_have_come_is_synced_again(
+    folder, *, durable: bool, nth: str, said: str
+):
+    disk_in(folder)
+    child, under = (FAILING_SETTLE, folder, durable), failing("fsync", nth=nth)
+
+    assert await asyncio.to_thread(run_child, *child, under=under) == said
 
 
 async def test_id_of_another_session_is_not_taken_over(disk: Disk, folder):
@@ -155,7 +185,7 @@ async def test_offset_is_the_length_of_the_file(disk: Disk):
     await held(disk, HELD, new_session(total=100))
     os.truncate(disk.request(ID), 5)
 
-    assert (await disk.load(ID)).received == 5
+    assert (await load(disk, ID)).received == 5
 
 
 @pytest.mark.parametrize("later", ["request", "session.json"])
@@ -164,7 +194,7 @@ async def test_later_time_is_that_of_the_last_progress(disk: Disk, later: str):
     for name in ("request", "session.json"):
         os.utime(disk.request(ID).with_name(name), (0, 2000 if name == later else 1000))
 
-    assert (await disk.load(ID)).touched == datetime.fromtimestamp(2000, UTC)
+    assert (await load(disk, ID)).touched == datetime.fromtimestamp(2000, UTC)
 
 
 async def test_reply_that_is_fetched_is_progress(disk: Disk):
@@ -174,7 +204,7 @@ async def test_reply_that_is_fetched_is_progress(disk: Disk):
         os.utime(disk.request(ID).with_name(name), (0, 1000))
     disk.open_response(ID).close()
 
-    assert (await disk.load(ID)).touched > datetime.fromtimestamp(1000, UTC)
+    assert (await load(disk, ID)).touched > datetime.fromtimestamp(1000, UTC)
 
 
 async def test_session_without_its_bytes_is_told_apart(disk: Disk):
@@ -182,7 +212,9 @@ async def test_session_without_its_bytes_is_told_apart(disk: Disk):
     disk.request(ID).unlink()
 
     with pytest.raises(EntityGone):
-        await disk.load(ID)
+        await load(disk, ID)
+    with pytest.raises(EntityGone):
+        disk.read(ID)
 
 
 async def test_session_with_more_bytes_than_its_total_is_none(disk: Disk):
@@ -191,7 +223,7 @@ async def test_session_with_more_bytes_than_its_total_is_none(disk: Disk):
         file.write(b"!")
 
     with pytest.raises(SessionNotFound):
-        await disk.load(ID)
+        await load(disk, ID)
 
 
 async def test_damaged_session_has_a_last_progress_too(disk: Disk):
@@ -207,7 +239,7 @@ async def test_damaged_session_has_a_last_progress_too(disk: Disk):
 
 async def test_unknown_session_is_none(disk: Disk):
     with pytest.raises(SessionNotFound):
-        await disk.load(OTHER)
+        await load(disk, OTHER)
 
 
 async def test_time_that_no_calendar_has_is_no_session(tmp_path):
@@ -217,7 +249,7 @@ async def test_time_that_no_calendar_has_is_no_session(tmp_path):
         os.utime(disk.request(ID), (2**40, 2**40))
 
         with pytest.raises(SessionDamaged):
-            await disk.load(ID)
+            await load(disk, ID)
         assert disk.touched(ID) == datetime.fromtimestamp(0, UTC)
 
 
@@ -245,7 +277,7 @@ async def test_what_was_admitted_goes_to_the_end(
     disk: Disk, chunks: list[bytes], skip: int, take: int, after: bytes
 ):
     session = await held(disk, HELD, new_session(total=10**6))
-    count = await disk.append(session, Admission(skip, take), Chunks(*chunks))
+    count = await append(disk, session, Admission(skip, take), Chunks(*chunks))
 
     assert disk.request(ID).read_bytes() == HELD + after
     assert count == len(HELD + after)
@@ -262,7 +294,7 @@ class Broken(Chunks):
 async def test_bytes_before_a_fault_are_kept(disk: Disk):
     session = await held(disk, HELD, new_session(total=100))
     with pytest.raises(OSError, match="a fault"):
-        await disk.append(session, Admission(0, 50), Broken(b"abc"))
+        await append(disk, session, Admission(0, 50), Broken(b"abc"))
 
     assert disk.request(ID).read_bytes() == HELD + b"abc"
 
@@ -270,13 +302,13 @@ async def test_bytes_before_a_fault_are_kept(disk: Disk):
 async def test_bytes_before_a_cancellation_are_kept(disk: Disk):
     session = await held(disk, HELD, new_session(total=100))
     body = Chunks(b"abc", stalls=True)
-    task = asyncio.create_task(disk.append(session, Admission(0, 50), body))
+    task = asyncio.create_task(append(disk, session, Admission(0, 50), body))
     await body.arrived.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    assert (await disk.load(ID)).received == len(HELD) + 3
+    assert (await load(disk, ID)).received == len(HELD) + 3
 
 
 class Watched(ThreadPoolExecutor):
@@ -295,7 +327,7 @@ async def test_pipe_in_place_of_the_bytes_is_not_waited_for(disk: Disk):
     os.mkfifo(disk.request(ID))
 
     with failed(errno.ENXIO):
-        await disk.append(new_session(), Admission(0, 3), Chunks(b"abc"))
+        await append(disk, new_session(), Admission(0, 3), Chunks(b"abc"))
 
 
 async def test_cancellation_after_the_body_leaves_no_handle_open(folder: Path):
@@ -304,7 +336,7 @@ async def test_cancellation_after_the_body_leaves_no_handle_open(folder: Path):
     threads, loop = Watched(1), asyncio.get_running_loop()
     loop.set_default_executor(threads)
     before, body, busy = handles(), Chunks(b"abc", stalls=True), Event()
-    task = asyncio.create_task(disk.append(session, Admission(0, 50), body))
+    task = asyncio.create_task(append(disk, session, Admission(0, 50), body))
     await body.arrived.wait()
     # What the end of the body starts has to wait for a thread.
     waiting = loop.run_in_executor(None, busy.wait)
@@ -318,41 +350,111 @@ async def test_cancellation_after_the_body_leaves_no_handle_open(folder: Path):
     with pytest.raises(asyncio.CancelledError):
         await task
     await waiting
-    await asyncio.to_thread(lambda: None)
+    await until(lambda: handles() == before)
 
+
+# To flock(2) a second handle in one process is as good as a second process.
+
+
+async def test_impatient_one_finds_the_session_of_another_process_busy(disk: Disk):
+    await disk.create(new_session())
+    theirs = await disk.open(ID)
+    with pytest.raises(Busy):
+        await disk.open(ID, patient=False)
+    theirs.close()
+
+    (await disk.open(ID, patient=False)).close()
+
+
+async def test_patient_one_is_heard_by_another_process_and_follows(disk: Disk):
+    await held(disk, HELD, new_session(total=100))
+    before, theirs = handles(), await disk.open(ID)
+    body = Chunks(b"abc", stalls=True)
+    receiving = asyncio.create_task(theirs.append(Admission(0, 50), body))
+    await body.arrived.wait()
+    opening = asyncio.create_task(disk.open(ID))
+    assert await receiving == len(HELD) + 3
+    assert body.ended is Reason.SUPERSEDED
+    assert not opening.done()
+    theirs.close()
+    ours = await opening
+    ours.close()
+
+    assert ours.session.received == len(HELD) + 3
     assert handles() == before
 
 
-async def test_session_of_another_process_is_left_alone(disk: Disk):
-    session = await held(disk, HELD, new_session(total=100))
-    with disk.request(ID).open("ab") as theirs:
-        fcntl.flock(theirs, fcntl.LOCK_EX)
-        with refused(Reason.SUPERSEDED):
-            await disk.append(session, Admission(0, 3), Chunks(b"abc"))
-    assert disk.request(ID).read_bytes() == HELD
+async def test_body_that_nobody_waits_for_is_received_on(disk: Disk):
+    await held(disk, HELD, new_session(total=100))
+    entity, body = await disk.open(ID), Chunks(b"abc", stalls=True)
+    receiving = asyncio.create_task(entity.append(Admission(0, 3), body))
+    await asyncio.sleep(2.5 * LISTEN_SECONDS)
+    assert body.ended is None
+    body.cut(Reason.STOPPING)
+    await receiving
+    entity.close()
 
-    await disk.append(session, Admission(0, 3), Chunks(b"abc"))
-    assert disk.request(ID).read_bytes() == HELD + b"abc"
+
+async def test_patient_one_learns_that_another_process_ended_the_session(disk: Disk):
+    await disk.create(new_session())
+    theirs = await disk.open(ID)
+    opening = asyncio.create_task(disk.open(ID))
+    await asyncio.sleep(3 * KNOCK_SECONDS)
+    await disk.delete(ID)
+    theirs.close()
+
+    with pytest.raises(SessionNotFound):
+        await opening
 
 
-@pytest.mark.parametrize("size", [len(HELD) - 1, len(HELD) + 1], ids=["less", "more"])
-async def test_bytes_that_another_process_changed_are_left_alone(disk: Disk, size: int):
-    session = await held(disk, HELD, new_session(total=100))
-    os.truncate(disk.request(ID), size)
-    with refused(Reason.SUPERSEDED):
-        await disk.append(session, Admission(0, 3), Chunks(b"abc"))
+async def test_nobody_knocks_where_no_session_is(disk: Disk, folder):
+    home = folder / "BITS-Sessions" / ID
 
-    assert disk.request(ID).stat().st_size == size
+    assert knock(home) is None
+    assert not knocked(home)
+
+
+UNLOCKABLE_FOLDER = """
+import sys
+from pathlib import Path
+from bitsd.entity import knock, knocked
+
+home = Path(sys.argv[1])
+print(knock(home), knocked(home))
+"""
+
+
+async def test_where_folders_cannot_be_locked_nobody_is_heard(folder):
+    under = failing("flock", error="EBADF")
+    said = await asyncio.to_thread(run_child, UNLOCKABLE_FOLDER, folder, under=under)
+
+    assert said == "None False"
+
+
+async def test_one_who_listens_lets_nobody_knock_for_that_moment(disk: Disk, folder):
+    await disk.create(new_session())
+    home = folder / "BITS-Sessions" / ID
+    listening = os.open(home, os.O_RDONLY)
+    fcntl.flock(listening, fcntl.LOCK_EX)
+    assert knock(home) is None
+    os.close(listening)
+    knocking = knock(home)
+    assert knocking is not None
+    assert knocked(home)
+    os.close(knocking)
+
+    assert not knocked(home)
 
 
 async def test_no_handle_is_left_open_however_it_ends(disk: Disk):
     session = await held(disk, HELD, new_session(total=100))
     before = handles()
-    await disk.append(session, Admission(0, 3), Chunks(b"abc"))
-    with refused(Reason.SUPERSEDED):
-        await disk.append(session, Admission(0, 3), Chunks(b"abc"))
+    await append(disk, session, Admission(0, 3), Chunks(b"abc"))
     with pytest.raises(OSError, match="a fault"):
-        await disk.append(await disk.load(ID), Admission(0, 3), Broken(b"d"))
+        await append(disk, session, Admission(0, 3), Broken(b"d"))
+    record.write(disk.request(ID).parent, replace(session, total=1), durable=False)
+    with pytest.raises(SessionDamaged):
+        await disk.open(ID)
 
     assert handles() == before
 
@@ -364,16 +466,16 @@ async def test_full_disk_keeps_what_fitted_and_the_rest_comes_later(folder):
         session = await held(disk, HELD, new_session(total=len(entity)))
         filler = fill(full, leave=8192)
         with failed(errno.ENOSPC):
-            await disk.append(session, Admission(0, len(MORE)), Chunks(MORE))
+            await append(disk, session, Admission(0, len(MORE)), Chunks(MORE))
         filler.unlink()
         # Still too small for it all: more room is what an administrator adds.
         remount(full, "size=1m")
-        session = await disk.load(ID)
+        session = await load(disk, ID)
 
         assert len(HELD) < session.received < len(entity)
         rest = entity[session.received :]
-        await disk.append(session, Admission(0, len(rest)), Chunks(rest))
-        await disk.publish(await disk.load(ID), overwrite=False)
+        await append(disk, session, Admission(0, len(rest)), Chunks(rest))
+        await publish(disk, await load(disk, ID), overwrite=False)
         assert (full / NAME).read_bytes() == entity
 
 
@@ -384,27 +486,27 @@ async def test_record_that_does_not_fit_leaves_the_session_as_it_was(folder):
         filler = fill(full)
         with failed(errno.ENOSPC):
             await disk.save(replace(session, refused=403))
-        assert await disk.load(ID) == session
+        assert await load(disk, ID) == session
         filler.unlink()
         await disk.save(replace(session, refused=403))
 
-        assert (await disk.load(ID)).refused == 403
+        assert (await load(disk, ID)).refused == 403
 
 
 LARGEST_FILE = """
 import asyncio, errno, resource, sys
 from pathlib import Path
-from store_kit import ID, Chunks, disk_in
+from store_kit import ID, Chunks, append, disk_in, load
 from bitsd.disk import refusal_of
 from bitsd.protocol.session import Admission
 
 async def main():
     disk = disk_in(Path(sys.argv[1]))
-    session = await disk.load(ID)
+    session = await load(disk, ID)
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
-        await disk.append(session, Admission(0, 2000), Chunks(bytes(2000)))
+        await append(disk, session, Admission(0, 2000), Chunks(bytes(2000)))
     except OSError as error:
         print(errno.errorcode[error.errno], refusal_of(error).reason.name)
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
@@ -425,14 +527,14 @@ async def test_largest_file_of_the_system_is_told_as_too_large(folder):
 FAILING_APPEND = """
 import asyncio, errno, sys
 from pathlib import Path
-from store_kit import ID, Chunks, disk_in
+from store_kit import ID, Chunks, append, disk_in, load
 from bitsd.protocol.session import Admission
 
 async def main():
     disk = disk_in(Path(sys.argv[1]), durable=sys.argv[2] == "True")
-    session = await disk.load(ID)
+    session, take = await load(disk, ID), int(sys.argv[3])
     try:
-        print(await disk.append(session, Admission(0, 3), Chunks(b"abc")))
+        print(await append(disk, session, Admission(3 - take, take), Chunks(b"abc")))
     except OSError as error:
         print(errno.errorcode[error.errno])
 
@@ -441,18 +543,20 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize(
-    ("durable", "said", "kept"),
+    ("durable", "take", "said", "kept"),
     [
-        pytest.param(True, "EIO", HELD, id="each fragment synced"),
-        pytest.param(False, "15", HELD + b"abc", id="only publication synced"),
+        pytest.param(True, 3, "EIO", HELD, id="each fragment synced"),
+        # What is held may be of a process that was killed before its sync.
+        pytest.param(True, 0, "EIO", HELD, id="nothing new, synced all the same"),
+        pytest.param(False, 3, "15", HELD + b"abc", id="only publication synced"),
     ],
 )
 async def test_bytes_whose_sync_failed_are_dropped(
-    folder, *, durable: bool, said: str, kept: bytes
+    folder, *, durable: bool, take: int, said: str, kept: bytes
 ):
     disk = disk_in(folder)
     await held(disk, HELD, new_session(total=100))
-    child = (FAILING_APPEND, folder, durable)
+    child = (FAILING_APPEND, folder, durable, take)
 
     assert (
         await asyncio.to_thread(run_child, *child, under=failing("fdatasync")) == said
@@ -471,7 +575,7 @@ async def complete(disk: Disk, octets: bytes = HELD, **facts: object):
 async def test_entity_gets_its_name_and_stays_with_its_session(
     disk: Disk, folder, *, overwrite: bool
 ):
-    await disk.publish(await complete(disk), overwrite=overwrite)
+    await publish(disk, await complete(disk), overwrite=overwrite)
 
     assert (folder / NAME).read_bytes() == HELD
     assert sorted(path.name for path in folder.iterdir()) == ["BITS-Sessions", NAME]
@@ -486,10 +590,10 @@ async def test_publication_that_a_crash_cut_short_may_come_again(
     disk: Disk, folder, *, overwrite: bool
 ):
     session = await complete(disk)
-    await disk.publish(session, overwrite=overwrite)
+    await publish(disk, session, overwrite=overwrite)
     # As the crash between the second link and its new name leaves it.
     disk.request(ID).with_name("publish").hardlink_to(disk.request(ID))
-    await disk.publish(session, overwrite=overwrite)
+    await publish(disk, session, overwrite=overwrite)
 
     assert (folder / NAME).read_bytes() == HELD
     assert (folder / NAME).samefile(disk.request(ID))
@@ -498,7 +602,7 @@ async def test_publication_that_a_crash_cut_short_may_come_again(
 async def test_publication_may_come_again_before_any_link(disk: Disk, folder):
     session = await complete(disk)
     disk.request(ID).with_name("publish").write_bytes(b"left by a crash")
-    await disk.publish(session, overwrite=True)
+    await publish(disk, session, overwrite=True)
 
     assert (folder / NAME).read_bytes() == HELD
     assert not disk.request(ID).with_name("publish").exists()
@@ -509,7 +613,7 @@ async def test_file_of_another_is_not_replaced(disk: Disk, folder, octets: bytes
     (folder / NAME).write_bytes(octets)
     theirs = (folder / NAME).stat().st_ino
     with refused(Reason.EXISTS):
-        await disk.publish(await complete(disk), overwrite=False)
+        await publish(disk, await complete(disk), overwrite=False)
 
     assert (folder / NAME).read_bytes() == octets
     assert (folder / NAME).stat().st_ino == theirs
@@ -519,7 +623,7 @@ async def test_link_at_the_name_is_neither_followed_nor_replaced(disk: Disk, fol
     session = await complete(disk)
     (folder / NAME).symlink_to(disk.request(ID))
     with refused(Reason.EXISTS):
-        await disk.publish(session, overwrite=False)
+        await publish(disk, session, overwrite=False)
 
     assert (folder / NAME).is_symlink()
 
@@ -527,7 +631,7 @@ async def test_link_at_the_name_is_neither_followed_nor_replaced(disk: Disk, fol
 async def test_overwriting_replaces_the_link_and_not_its_target(disk: Disk, folder):
     (folder / "target").write_bytes(b"theirs")
     (folder / NAME).symlink_to("target")
-    await disk.publish(await complete(disk), overwrite=True)
+    await publish(disk, await complete(disk), overwrite=True)
 
     assert not (folder / NAME).is_symlink()
     assert (folder / "target").read_bytes() == b"theirs"
@@ -536,7 +640,7 @@ async def test_overwriting_replaces_the_link_and_not_its_target(disk: Disk, fold
 async def test_reader_of_a_replaced_file_reads_on_in_the_old_one(disk: Disk, folder):
     (folder / NAME).write_bytes(b"theirs")
     with (folder / NAME).open("rb") as reader:
-        await disk.publish(await complete(disk), overwrite=True)
+        await publish(disk, await complete(disk), overwrite=True)
 
         assert reader.read() == b"theirs"
     assert (folder / NAME).read_bytes() == HELD
@@ -550,7 +654,7 @@ async def test_folder_in_the_way_is_left_there(
 ):
     (folder / NAME).mkdir()
     with refused(reason):
-        await disk.publish(await complete(disk), overwrite=overwrite)
+        await publish(disk, await complete(disk), overwrite=overwrite)
 
     assert list((folder / NAME).iterdir()) == []
     assert disk.request(ID).read_bytes() == HELD
@@ -564,7 +668,7 @@ async def test_there_has_to_be_a_folder_inside(
     (folder / "a file").touch()
     session = await complete(disk, destination=Destination(name))
     with refused(Reason.NO_FOLDER):
-        await disk.publish(session, overwrite=overwrite)
+        await publish(disk, session, overwrite=overwrite)
 
     assert not (folder / name).exists()
 
@@ -578,7 +682,7 @@ async def test_one_of_many_publishers_of_a_name_wins(disk: Disk, folder):
             for named in ids
         ]
         outcomes = await asyncio.gather(
-            *(disk.publish(session, overwrite=False) for session in sessions),
+            *(publish(disk, session, overwrite=False) for session in sessions),
             return_exceptions=True,
         )
         winners = [named for named, o in zip(ids, outcomes, strict=True) if o is None]
@@ -597,7 +701,7 @@ async def test_name_that_is_overwritten_by_many_is_always_one_of_them(
     ids = [SessionId(ID.replace("555}", f"55{n}}}")) for n in range(8)]
     entities = {named: named.encode() * 1000 for named in ids}
     sessions = [await complete(disk, entities[named], id=named) for named in ids]
-    await asyncio.gather(*(disk.publish(each, overwrite=True) for each in sessions))
+    await asyncio.gather(*(publish(disk, each, overwrite=True) for each in sessions))
 
     assert (folder / NAME).read_bytes() in entities.values()
 
@@ -609,10 +713,10 @@ async def test_no_room_for_the_name_keeps_the_entity(folder, *, overwrite: bool)
         session = await complete(disk)
         fillers = use_up_names(full)
         with failed(errno.ENOSPC):
-            await disk.publish(session, overwrite=overwrite)
+            await publish(disk, session, overwrite=overwrite)
         assert not (full / NAME).exists()
         fillers[0].unlink()
-        await disk.publish(await disk.load(ID), overwrite=overwrite)
+        await publish(disk, await load(disk, ID), overwrite=overwrite)
 
         assert (full / NAME).read_bytes() == HELD
 
@@ -620,12 +724,12 @@ async def test_no_room_for_the_name_keeps_the_entity(folder, *, overwrite: bool)
 FAILING_PUBLISH = """
 import asyncio, errno, sys
 from pathlib import Path
-from store_kit import ID, disk_in
+from store_kit import ID, disk_in, load, publish
 
 async def main():
     disk = disk_in(Path(sys.argv[1]), durable=sys.argv[2] == "True")
     try:
-        await disk.publish(await disk.load(ID), overwrite=False)
+        await publish(disk, await load(disk, ID), overwrite=False)
     except OSError as error:
         print(errno.errorcode[error.errno])
 
@@ -633,30 +737,21 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize(
-    ("durable", "kept"),
-    [
-        pytest.param(True, HELD, id="each fragment synced"),
-        # A second sync would succeed without the bytes being there.
-        pytest.param(False, b"", id="only publication synced"),
-    ],
-)
-async def test_entity_whose_sync_failed_is_not_published(
-    folder, *, durable: bool, kept: bytes
-):
-    disk = disk_in(folder, durable=durable)
+async def test_entity_whose_sync_failed_is_not_published(folder):
+    disk = disk_in(folder, durable=False)
     await complete(disk)
-    child = (FAILING_PUBLISH, folder, durable)
+    child = (FAILING_PUBLISH, folder, False)
 
     said = await asyncio.to_thread(run_child, *child, under=failing("fdatasync"))
     assert said == "EIO"
     assert not (folder / NAME).exists()
-    assert disk.request(ID).read_bytes() == kept
+    # A second sync would succeed without the bytes being there.
+    assert disk.request(ID).read_bytes() == b""
 
 
 async def test_published_file_outlives_a_sync_that_fails_later(folder):
     disk = disk_in(folder, durable=False)
-    await disk.publish(await complete(disk), overwrite=False)
+    await publish(disk, await complete(disk), overwrite=False)
     # As after a crash before the record said so: the last fragment comes again.
     child = (FAILING_PUBLISH, folder, False)
     await asyncio.to_thread(run_child, *child, under=failing("fdatasync"))
@@ -664,18 +759,16 @@ async def test_published_file_outlives_a_sync_that_fails_later(folder):
     assert (folder / NAME).read_bytes() == HELD
 
 
-UNLOCKABLE_APPEND = """
+UNLOCKABLE = """
 import asyncio, errno, sys
 from pathlib import Path
-from bitsd.protocol.session import Admission
-from store_kit import ID, Chunks, disk_in, handles
+from store_kit import ID, disk_in, handles
 
 async def main():
     disk = disk_in(Path(sys.argv[1]))
-    session = await disk.load(ID)
     before = handles()
     try:
-        await disk.append(session, Admission(0, 3), Chunks(b"abc"))
+        await disk.open(ID)
     except OSError as error:
         print(errno.errorcode[error.errno], handles() == before)
 
@@ -685,7 +778,7 @@ asyncio.run(main())
 
 async def test_lock_that_fails_leaves_no_handle_open(folder):
     await disk_in(folder).create(new_session())
-    child = (UNLOCKABLE_APPEND, folder)
+    child = (UNLOCKABLE, folder)
 
     said = await asyncio.to_thread(run_child, *child, under=failing("flock"))
     assert said == "EIO True"
@@ -755,7 +848,7 @@ def test_free_space_is_that_of_the_folder(folder: Path):
 async def test_deleted_session_is_gone_and_its_published_file_is_not(
     disk: Disk, folder
 ):
-    await disk.publish(await complete(disk), overwrite=False)
+    await publish(disk, await complete(disk), overwrite=False)
     disk.response(ID).write_bytes(b"reply")
     await disk.delete(ID)
 
@@ -795,10 +888,9 @@ def litter(sessions: Path, name: str, *files: str) -> Path:
 @pytest.mark.parametrize(
     ("name", "files"),
     [
-        pytest.param(f"new-{OTHER}", (), id="empty, not yet one"),
-        pytest.param(f"new-{OTHER}", ("request", "session.json"), id="not yet one"),
         pytest.param(OTHER, ("request", "response"), id="no longer one"),
-        pytest.param(OTHER, (), id="empty, no longer one"),
+        pytest.param(OTHER, ("request", "session.json.new"), id="not yet one"),
+        pytest.param(OTHER, (), id="empty"),
     ],
 )
 async def test_what_is_no_session_goes_when_it_is_old(
@@ -813,7 +905,22 @@ async def test_what_is_no_session_goes_when_it_is_old(
     assert in_sessions(folder) == {ID}
 
 
-@pytest.mark.parametrize("name", ["notes", "new-notes", "lost+found"])
+async def test_closed_session_is_remembered_until_that_is_old(disk: Disk, folder):
+    await publish(disk, await complete(disk), overwrite=True)
+    with pytest.raises(SessionNotFound):
+        disk.closed(ID)
+    await disk.bury(ID)
+    assert disk.closed(ID).destination == NAME
+    assert list(disk.ids()) == []
+    disk.clean(datetime.now(UTC) - timedelta(minutes=1))
+    assert disk.closed(ID).destination == NAME
+    disk.clean(datetime.now(UTC) + timedelta(minutes=1))
+
+    assert in_sessions(folder) == set()
+    assert (folder / NAME).read_bytes() == HELD
+
+
+@pytest.mark.parametrize("name", ["notes", "closed-notes", "lost+found"])
 def test_what_is_not_ours_stays(disk: Disk, folder: Path, name: str):
     litter(folder / "BITS-Sessions", name, "request")
     disk.clean(OLD + timedelta(days=1000))

@@ -24,7 +24,7 @@ from store_kit import (
 
 from bitsd.protocol.refusal import Reason
 from bitsd.protocol.wire import SessionId
-from bitsd.sessions import LITTER_AGE, MAXIMUM_TOMBSTONES, Caller
+from bitsd.sessions import LITTER_AGE, Caller
 
 ENTITY = bytes(range(250)) * 400
 HELD = 10_000
@@ -111,6 +111,28 @@ async def test_newer_packet_waits_until_the_older_ones_bytes_are_stored(
 
     assert newer.received == len(ENTITY)
     assert (uploads.folder / NAME).read_bytes() == ENTITY
+
+
+async def test_session_expires_if_no_byte_comes_however_often_one_is_promised(
+    uploads: Uploads,
+):
+    named = await uploads.create()
+    with refused(Reason.CUT_OFF):
+        await uploads.send(named, ENTITY, body=Chunks())
+    old = (uploads.clock.now - 13 * DAY).timestamp()
+    for name in ("request", "session.json"):
+        os.utime(uploads.home(named) / name, (old, old))
+    with refused(Reason.CUT_OFF):
+        await uploads.send(named, ENTITY, body=Chunks())
+    uploads.clock.forward(2 * DAY)
+
+    with refused(Reason.SESSION_NOT_FOUND):
+        await uploads.send(named, ENTITY)
+
+
+async def test_reply_of_an_unknown_session_is_refused(uploads: Uploads):
+    with refused(Reason.SESSION_NOT_FOUND):
+        await uploads.sessions.reply(NOBODY, None)
 
 
 async def test_entity_over_the_limit_frees_its_session(folder):
@@ -381,19 +403,20 @@ async def test_session_that_was_given_up_is_not_closed_again(
         await uploads.close(named)
 
 
-async def test_closed_sessions_are_remembered_up_to_a_limit(uploads: Uploads):
-    ids = [
-        SessionId(f"{{00000000-0000-4000-8000-{number:012X}}}")
-        for number in range(MAXIMUM_TOMBSTONES + 1)
-    ]
-    # Closing ten thousand real ones would take half a minute.
-    for named in ids:
-        uploads.sessions._bury(named, caller())
+async def test_closed_session_is_remembered_after_a_restart_and_not_for_ever(
+    uploads: Uploads,
+):
+    named = await uploads.create()
+    await uploads.send(named, b"abc")
+    await uploads.close(named)
+    await uploads.restart()
+    assert (await uploads.close(named)).status == 200
+    uploads.clock.forward(LITTER_AGE + timedelta(seconds=1))
+    await uploads.sessions.expire()
 
     with refused(Reason.SESSION_NOT_FOUND):
-        await uploads.close(ids[0])
-    for named in (ids[1], ids[-1]):
-        assert (await uploads.close(named)).status == 200
+        await uploads.close(named)
+    assert not uploads.graves
 
 
 @pytest.mark.parametrize(
@@ -493,6 +516,25 @@ async def test_session_whose_packet_is_served_does_not_expire(uploads: Uploads):
     uploads.sessions.stop()
     with refused(Reason.STOPPING):
         await task
+
+
+async def test_session_that_another_process_serves_does_not_expire(uploads: Uploads):
+    named = await uploads.create()
+    theirs = await uploads.sessions._disk.open(named)
+    uploads.clock.forward(15 * DAY)
+    await uploads.sessions.expire()
+    assert uploads.on_disk == {named}
+    theirs.close()
+    await uploads.sessions.expire()
+
+    assert uploads.on_disk == set()
+
+
+async def test_session_that_went_on_since_it_looked_expired_stays(uploads: Uploads):
+    named = await uploads.create()
+    await uploads.sessions._expire(named)
+
+    assert uploads.on_disk == {named}
 
 
 async def test_sweeping_cleans_up_after_crashes(uploads: Uploads):
@@ -793,6 +835,7 @@ async def test_reply_expires_with_its_session(application, notifying):
     uploads.clock.forward(15 * DAY)
     with refused(Reason.SESSION_NOT_FOUND):
         await uploads.sessions.reply(named, "alice")
+    await uploads.sessions.expire()
 
     assert uploads.on_disk == set()
 

@@ -172,6 +172,7 @@ class Model:
                 return Reason.MALFORMED
             case "close":
                 self.closed[named] = sent.caller
+                self.litter[f"closed-{named}"] = timedelta()
         del self.uploads[named]
         return Ack(session_id=named)
 
@@ -294,7 +295,6 @@ class SessionsMachine(RuleBasedStateMachine):
     async def _restart(self) -> None:
         self.sessions = Sessions(self.directory)
         await self.sessions.open()
-        self.model.closed.clear()
 
     async def _die(self) -> None:
         """Nobody is told; the kernel closes what the process had open."""
@@ -324,7 +324,7 @@ class SessionsMachine(RuleBasedStateMachine):
     @rule(owner=st.sampled_from(OWNERS), again=st.booleans())
     def create_one_too_many(self, owner, again) -> None:
         if again:
-            self.crash(1, None)
+            self.crash(1, left=False)
         for _ in range(SESSIONS_PER_USER + 1):
             self.create(owner, NAMES[0])
 
@@ -543,15 +543,15 @@ class SessionsMachine(RuleBasedStateMachine):
 
     @rule(
         number=st.integers(1, 2**64),
-        left=st.sampled_from((None, "creating", "deleting")),
+        left=st.booleans(),
     )
-    def crash(self, number, left) -> None:
+    def crash(self, number, *, left) -> None:
         """With what a crash inside creating or deleting a session leaves."""
         self.runner.run(self._die())
         self.waiting.clear()
-        if left is not None:
+        if left:
             name = f"{{{str(UUID(int=number)).upper()}}}"
-            self._litter(f"new-{name}" if left == "creating" else name)
+            self._litter(name)
         self.runner.run(self._restart())
 
     def _litter(self, name: str) -> None:
@@ -565,7 +565,7 @@ class SessionsMachine(RuleBasedStateMachine):
     def crash_between_name_and_record(self, data) -> None:
         """The file has its name, `session.json` does not say so, nobody was told."""
         named = data.draw(st.sampled_from(self._delivered()), label="session")
-        self.crash(1, None)
+        self.crash(1, left=False)
         path = self._home(named) / "session.json"
         record = json.loads(path.read_bytes())
         record["state"] = "receive-fragments"
@@ -594,12 +594,11 @@ class SessionsMachine(RuleBasedStateMachine):
         sent = Sent("fragment", upload.caller, first, b"!", upload.total, 1)
         old = self.sessions
         self.runner.run(self._restart())
-        answer = self.runner.run(
-            outcome(self._answer(named, sent, Parcel(b"!", 1, "")))
-        )
+        answers = self.runner.run(self._serve(named, [sent]))
+        assert answers == self._expected(named, [sent], None)
+        self._note(named, answers)
         answers = self.runner.run(self._stopped(old))
 
-        assert answer is Reason.SUPERSEDED
         assert answers == self._expected_at_stop()
 
     def _young(self) -> list[SessionId]:
@@ -645,6 +644,7 @@ class SessionsMachine(RuleBasedStateMachine):
         for name, age in list(model.litter.items()):
             if age >= LITTER_AGE:
                 del model.litter[name]
+                model.closed.pop(name.removeprefix("closed-"), None)
 
     # The administrator
 

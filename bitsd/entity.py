@@ -1,0 +1,257 @@
+"""The bytes of one session: its file `request`, open, locked and appended to.
+
+The length of `request` is the only record of the bytes held. Whoever has it locked
+serves the session, in whatever process; one who waits for it knocks, and is let in
+as soon as what came has been stored (protocol-notes/sessions.md).
+"""
+
+import asyncio
+import fcntl
+import os
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from . import record
+from .cached import AT_ONCE, Access
+from .protocol.refusal import Reason
+from .protocol.session import Admission, Destination, Session
+from .protocol.wire import SessionId
+from .record import SessionDamaged
+from .turns import Body
+
+#: How often one who receives a body looks whether another process waits, in seconds.
+LISTEN_SECONDS = 0.5
+
+# A pipe that somebody put there does not wait for a reader.
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+class EntityGone(SessionDamaged):
+    """The session is there and its bytes are not."""
+
+
+class Busy(Exception):
+    """Another process serves the session."""
+
+
+class Entity:
+    """What is held of an entity; `close` it to let others serve the session.
+
+    Args:
+        durable: fdatasync before an append counts.
+
+    Attributes:
+        session: as a restart would have found it, when this was opened.
+        file: a handle of `request` for writing at its end.
+    """
+
+    def __init__(
+        self, home: Path, file: int, session: Session, *, durable: bool
+    ) -> None:
+        self.session = session
+        self.file = file
+        self._home = home
+        self._durable = durable
+        self._syncing: asyncio.Future[None] | None = None
+
+    def close(self) -> None:
+        """Let go of the file, once it is not being synced any more."""
+        if self._syncing is None:
+            os.close(self.file)
+        else:
+            self._syncing.add_done_callback(lambda _done: os.close(self.file))
+
+    async def append(self, admission: Admission, body: Body) -> int:
+        """Keep what was admitted of `body`, however it ends; returns bytes held.
+
+        What is held is durable on return, unless only publication shall be.
+
+        Raises:
+            OSError: no room, or the device failed. Bytes written before it stay,
+                bytes whose sync failed do not.
+        """
+        writer = _Writer(self.file, admission)
+        loop = asyncio.get_running_loop()
+        self._listen(loop, body)
+        try:
+            await body.into(writer.write)
+        finally:
+            self._listening.cancel()
+            if self._durable:
+                await self._sync()
+        return self.session.received + writer.written
+
+    async def _sync(self) -> None:
+        """Whoever is cancelled now, the file is synced before it is closed."""
+        loop = asyncio.get_running_loop()
+        self._syncing = loop.run_in_executor(None, self._fdatasync)
+        await asyncio.shield(self._syncing)
+        self._syncing = None
+
+    def _fdatasync(self) -> None:
+        try:
+            os.fdatasync(self.file)
+        except OSError:
+            # After a failed sync Linux calls the pages clean: a second sync would
+            # succeed without the bytes being there. Only what was held before is.
+            cut(self.file, self.session.received)
+            raise
+
+    def sync_all(self) -> None:
+        """Make durable what no append did; blocks.
+
+        Raises:
+            OSError: it cannot be, and nothing is held any more.
+        """
+        try:
+            os.fdatasync(self.file)
+        except OSError:
+            cut(self.file, 0)
+            raise
+
+    def _listen(self, loop: asyncio.AbstractEventLoop, body: Body) -> None:
+        self._listening = loop.call_later(LISTEN_SECONDS, self._heard, loop, body)
+
+    def _heard(self, loop: asyncio.AbstractEventLoop, body: Body) -> None:
+        if knocked(self._home):
+            body.cut(Reason.SUPERSEDED)
+        else:
+            self._listen(loop, body)
+
+
+class _Writer:
+    """Writes what was admitted of a body to the end of `request`.
+
+    It runs on the event loop: the page cache takes a chunk in less time than it
+    takes to hand it to a thread (protocol-notes/performance.md).
+    """
+
+    def __init__(self, file: int, admission: Admission) -> None:
+        self._file = file
+        self._skip, self._take = admission
+        self.written = 0
+
+    def write(self, chunk: memoryview) -> None:
+        if self._skip or len(chunk) > self._take - self.written:
+            skipped = min(self._skip, len(chunk))
+            self._skip -= skipped
+            chunk = chunk[skipped : skipped + self._take - self.written]
+        while chunk:
+            written = os.write(self._file, chunk)
+            self.written += written
+            chunk = chunk[written:]
+
+
+def opened(home: Path, named: SessionId, access: Access, *, durable: bool) -> Entity:
+    """Open and lock the entity of the session in `home`.
+
+    Raises:
+        Busy: another process has it.
+        SessionNotFound: it is unknown; SessionDamaged: beyond use.
+        BlockingIOError: `access` does not wait.
+        OSError: as the system said.
+    """
+    try:
+        file = access.open(home / "request", _FLAGS)
+    except (FileNotFoundError, NotADirectoryError):
+        record.read(home, access=access)
+        raise EntityGone(f"{named} has lost its request file") from None
+    try:
+        _lock(file)
+        # Only now: whoever had it before may have ended the session.
+        session = _session(named, record.read(home, access=access), os.fstat(file))
+    except BaseException:
+        os.close(file)
+        raise
+    return Entity(home, file, session, durable=durable)
+
+
+def _lock(file: int) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Busy from None
+
+
+def session_in(home: Path, named: SessionId) -> Session:
+    """The session in `home`, as it is now; blocks.
+
+    Raises:
+        SessionNotFound: it is unknown; SessionDamaged: beyond use.
+    """
+    saved = record.read(home)
+    try:
+        request = (home / "request").stat()
+    except FileNotFoundError:
+        raise EntityGone(f"{named} has lost its request file") from None
+    return _session(named, saved, request)
+
+
+def _session(
+    named: SessionId, saved: tuple[record.Record, float], request: os.stat_result
+) -> Session:
+    found, recorded = saved
+    if found.total is not None and request.st_size > found.total:
+        raise SessionDamaged(f"{named} holds {request.st_size} bytes of {found.total}")
+    try:
+        touched = datetime.fromtimestamp(max(request.st_mtime, recorded), UTC)
+    except (OverflowError, ValueError):
+        raise SessionDamaged(f"{named} has an impossible mtime") from None
+    return Session(
+        id=named,
+        destination=Destination(found.destination),
+        url=found.url,
+        created=found.created,
+        touched=touched,
+        user=found.user,
+        address=found.address,
+        received=request.st_size,
+        total=found.total,
+        state=found.state,
+        reply_url=found.reply_url,
+        refused=found.refused,
+    )
+
+
+def knock(home: Path) -> int | None:
+    """Ask whoever serves the session in `home` to let us; blocks.
+
+    Returns:
+        A handle to close when it has been opened; None when the session is gone, or
+        just now being listened for.
+    """
+    try:
+        folder = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(folder, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        os.close(folder)
+        return None
+    return folder
+
+
+def knocked(home: Path) -> bool:
+    """Whether another process waits for the session in `home`."""
+    try:
+        folder = AT_ONCE.open(home, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:  # nobody waits for what is gone
+        return False
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system that cannot lock folders
+        return False
+    finally:
+        os.close(folder)
+    return False
+
+
+def cut(file: int, length: int) -> None:
+    """Forget what is behind `length`, unless it was published already."""
+    with suppress(OSError):
+        if os.fstat(file).st_nlink == 1:
+            os.ftruncate(file, length)
