@@ -55,14 +55,15 @@ class FragmentBody(asyncio.BufferedProtocol):
         self._transport = request.transport
         self._buffer = buffer
         self._stall_timeout = stall_timeout
-        self._head = request.content.read_nowait() if length else b""
+        content = request.content
+        self._head = content.read_nowait() if length and content.total_bytes else b""
         self._remaining = length - len(self._head)
         self._expected = (
             self._remaining > 0
             and not self._head
             and request.headers.get("Expect", "").lower() == "100-continue"
         )
-        self._content = request.content
+        self._content = content
         self._sink: Callable[[memoryview], None] = _drop
         self._progress = 0
         self._lending = False

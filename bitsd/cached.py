@@ -72,7 +72,7 @@ def read_now(file: int, size: int) -> bytes:
 class Access(NamedTuple):
     """How to open a file, and to read the start of an open one."""
 
-    open: Callable[[Path, int], int]
+    open: Callable[[Path | str, int], int]
     read: Callable[[int, int], bytes]
 
 

@@ -46,6 +46,7 @@ class Disk:
     def __init__(self, folder: Folder, *, durable: bool = True) -> None:
         self._folder = folder
         self._durable = durable
+        self._sessions = str(folder.sessions)
 
     def prepare(self) -> None:
         """Make the folder of the sessions; blocks."""
@@ -150,7 +151,7 @@ class Disk:
                 os.close(knocking)
 
     async def _opened(self, named: SessionId) -> Entity:
-        home = self._home(named)
+        home = f"{self._sessions}/{named}"
         try:
             return opened(home, named, AT_ONCE, durable=self._durable)
         except BlockingIOError:

@@ -47,7 +47,7 @@ class Entity:
     """
 
     def __init__(
-        self, home: Path, file: int, session: Session, *, durable: bool
+        self, home: Path | str, file: int, session: Session, *, durable: bool
     ) -> None:
         self.session = session
         self.file = file
@@ -143,7 +143,9 @@ class _Writer:
             chunk = chunk[written:]
 
 
-def opened(home: Path, named: SessionId, access: Access, *, durable: bool) -> Entity:
+def opened(
+    home: Path | str, named: SessionId, access: Access, *, durable: bool
+) -> Entity:
     """Open and lock the entity of the session in `home`.
 
     Raises:
@@ -153,7 +155,7 @@ def opened(home: Path, named: SessionId, access: Access, *, durable: bool) -> En
         OSError: as the system said.
     """
     try:
-        file = access.open(home / "request", _FLAGS)
+        file = access.open(f"{home}/request", _FLAGS)
     except (FileNotFoundError, NotADirectoryError):
         record.read(home, access=access)
         raise EntityGone(f"{named} has lost its request file") from None
@@ -174,7 +176,7 @@ def _lock(file: int) -> None:
         raise Busy from None
 
 
-def session_in(home: Path, named: SessionId) -> Session:
+def session_in(home: Path | str, named: SessionId) -> Session:
     """The session in `home`, as it is now; blocks.
 
     Raises:
@@ -182,7 +184,7 @@ def session_in(home: Path, named: SessionId) -> Session:
     """
     saved = record.read(home)
     try:
-        request = (home / "request").stat()
+        request = Path(home, "request").stat()
     except FileNotFoundError:
         raise EntityGone(f"{named} has lost its request file") from None
     return _session(named, saved, request)
@@ -214,7 +216,7 @@ def _session(
     )
 
 
-def knock(home: Path) -> int | None:
+def knock(home: Path | str) -> int | None:
     """Ask whoever serves the session in `home` to let us; blocks.
 
     Returns:
@@ -233,7 +235,7 @@ def knock(home: Path) -> int | None:
     return folder
 
 
-def knocked(home: Path) -> bool:
+def knocked(home: Path | str) -> bool:
     """Whether another process waits for the session in `home`."""
     try:
         folder = AT_ONCE.open(home, os.O_RDONLY | os.O_DIRECTORY)

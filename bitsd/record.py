@@ -3,7 +3,7 @@
 import errno
 import os
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import msgspec
 
@@ -74,7 +74,7 @@ def write(home: Path, session: Session, *, durable: bool) -> None:
 
 
 def read(
-    home: Path, name: str = FILE, access: Access = WAITING
+    home: Path | str, name: str = FILE, access: Access = WAITING
 ) -> tuple[Record, float]:
     """A record in `home`, and its mtime in seconds.
 
@@ -83,7 +83,7 @@ def read(
         SessionDamaged: it cannot be used.
         BlockingIOError: `access` does not wait.
     """
-    path = home / name
+    path = f"{home}/{name}"
     try:
         file = access.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -92,7 +92,7 @@ def read(
         finally:
             os.close(file)
     except (FileNotFoundError, NotADirectoryError):
-        raise SessionNotFound(f"no session {home.name}") from None
+        raise SessionNotFound(f"no session {PurePath(home).name}") from None
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise SessionDamaged(f"{path} is damaged: {error}") from None
     except OSError as error:

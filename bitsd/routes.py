@@ -113,11 +113,10 @@ class Routes:
             raise Refusal(Reason.ACCESS_DENIED, detail)
         if isinstance(packet, Ping):
             return Ack()
-        address = request.remote or ""
-        caller = Caller(None, address, destination(path), _url(request))
+        caller = Caller(None, request.remote or "", destination(path))
         match packet:
             case CreateSession():
-                return await place.sessions.create(caller)
+                return await place.sessions.create(caller, _url(request))
             case Fragment():
                 return await place.sessions.fragment(packet, caller, body)
             case CloseSession():

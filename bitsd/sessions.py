@@ -44,13 +44,11 @@ class Caller:
     Attributes:
         user: signed-in name; None for anonymous.
         address: of the client, for the log and for limits, never for identity.
-        url: absolute URL of the request, query included.
     """
 
     user: str | None
     address: str
     destination: Destination
-    url: str
 
 
 def _now() -> datetime:
@@ -97,13 +95,17 @@ class Sessions:
         """Let the bodies end that are being read; what came of them is kept."""
         self._turns.cut(Reason.STOPPING)
 
-    async def create(self, caller: Caller) -> Ack:
+    async def create(self, caller: Caller, url: str) -> Ack:
         """Create-Session, [MC-BUP] 3.2.5.2.4.
+
+        Args:
+            caller: whose session it will be.
+            url: absolute URL of the request, query included.
 
         Raises:
             Refusal: TOO_MANY_SESSIONS, LOW_SPACE, or as the destination says.
         """
-        session = self._new(caller)
+        session = self._new(caller, url)
         self._owners.admit(session)
         try:
             async with self._turns.take(session.id):
@@ -122,12 +124,12 @@ class Sessions:
             host_id_fallback_timeout=None if host_id is None else fallback,
         )
 
-    def _new(self, caller: Caller) -> Session:
+    def _new(self, caller: Caller, url: str) -> Session:
         now = self._now()
         return Session(
             id=SessionId(f"{{{str(uuid4()).upper()}}}"),
             destination=caller.destination,
-            url=caller.url,
+            url=url,
             created=now,
             touched=now,
             user=caller.user,

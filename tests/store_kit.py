@@ -27,6 +27,7 @@ from bitsd.turns import Body
 ID = SessionId("{11111111-2222-4333-8444-555555555555}")
 OTHER = SessionId("{66666666-7777-4888-9999-AAAAAAAAAAAA}")
 CREATED = datetime(2024, 2, 29, 12, 30, 15, 250, tzinfo=UTC)
+URL = "http://test/in/report.dat"
 NAME = Destination("report.dat")
 
 #: Nothing here takes as long as this, in seconds.
@@ -140,7 +141,7 @@ def new_session(named: SessionId = ID, **facts: object) -> Session:
     values = {
         "id": named,
         "destination": NAME,
-        "url": "http://test/in/report.dat",
+        "url": URL,
         "created": CREATED,
         "touched": CREATED,
         "address": "192.0.2.1",
@@ -202,11 +203,10 @@ class Clock:
 
 
 def caller(
-    name: str = NAME, *, user: str | None = None, address: str = "192.0.2.1", url=""
+    name: str = NAME, *, user: str | None = None, address: str = "192.0.2.1"
 ) -> Caller:
     """Somebody who sends packets to `/in/NAME`."""
-    url = url or f"http://test/in/{name}"
-    return Caller(user, address, Destination(name), url)
+    return Caller(user, address, Destination(name))
 
 
 @dataclass
@@ -248,9 +248,9 @@ class Uploads:
         self.sessions = Sessions(self.sessions.directory, now=self.clock)
         await self.sessions.open()
 
-    async def create(self, sender: Caller | None = None) -> SessionId:
+    async def create(self, sender: Caller | None = None, url: str = URL) -> SessionId:
         """Create-Session that is expected to work."""
-        ack = await self.sessions.create(sender or caller())
+        ack = await self.sessions.create(sender or caller(), url)
         assert ack.session_id is not None
         return ack.session_id
 

@@ -112,7 +112,7 @@ class Session:
         if state is None:
             detail = f"{event.value} while {self.state.value}"
             raise Refusal(Reason.MALFORMED, detail)
-        return replace(self, state=state)
+        return self if state is self.state else replace(self, state=state)
 
     def admit(self, fragment: Fragment, *, maximum: int | None) -> Admission:
         """Decide what to keep of a fragment, before any of its body is read.

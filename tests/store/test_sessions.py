@@ -12,6 +12,7 @@ from listening import listening
 from sites import Application
 from store_kit import (
     NAME,
+    URL,
     Chunks,
     Uploads,
     caller,
@@ -72,7 +73,7 @@ async def test_host_id_comes_with_its_timeout(folder, host_id, told):
     uploads = await Uploads.open(
         folder, host_id=host_id, host_id_fallback_timeout=90 * SECOND
     )
-    ack = await uploads.sessions.create(caller())
+    ack = await uploads.sessions.create(caller(), URL)
 
     assert (ack.host_id, ack.host_id_fallback_timeout) == told
 
@@ -342,11 +343,9 @@ async def test_session_does_not_exist_for_others(
     assert ack.received == len(ENTITY)
 
 
-async def test_owner_may_come_from_elsewhere_and_by_another_host(uploads: Uploads):
+async def test_owner_may_come_from_elsewhere(uploads: Uploads):
     named = await uploads.create(OWNER)
-    moved = caller(
-        user="alice", address="192.0.2.99", url="https://node3/in/report.dat"
-    )
+    moved = caller(user="alice", address="192.0.2.99")
 
     ack = await uploads.send(named, ENTITY, sender=moved)
     assert ack.received == len(ENTITY)
@@ -729,15 +728,15 @@ async def test_no_room_for_the_record_of_a_published_file_is_made_up_for(folder)
 
 async def test_acknowledged_bytes_outlive_a_record_that_had_room_in_part(folder):
     folder.mkdir()
-    sender = caller(url="http://test/in/report.dat?" + "x" * 6000)
+    url = "http://test/in/report.dat?" + "x" * 6000
     with small_disk(folder, size="256k") as full:
         uploads = await Uploads.open(full)
-        named = await uploads.create(sender)
+        named = await uploads.create(url=url)
         filler = fill(full, leave=4096)
         with failed(errno.ENOSPC):
-            await uploads.send(named, ENTITY[:3], total=len(ENTITY), sender=sender)
+            await uploads.send(named, ENTITY[:3], total=len(ENTITY))
         filler.unlink()
-        ack = await uploads.send(named, ENTITY, sender=sender)
+        ack = await uploads.send(named, ENTITY)
 
         assert ack.received == len(ENTITY)
 
@@ -777,9 +776,8 @@ async def test_reply_is_at_this_node(
 ):
     application.file = b"reply"
     uploads = await notifying(host_id=host_id)
-    sender = caller(url=url)
-    named = await uploads.create(sender)
-    ack = await uploads.send(named, ENTITY, sender=sender)
+    named = await uploads.create(url=url)
+    ack = await uploads.send(named, ENTITY)
     quoted = named.replace("{", "%7B").replace("}", "%7D")
 
     assert ack.reply_url == f"{origin}/in/BITS-Replies/{quoted}"

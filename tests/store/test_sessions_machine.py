@@ -218,7 +218,7 @@ def same(one: Caller, other: Caller) -> bool:
 
 def caller(owner: tuple[str | None, str], name: Destination) -> Caller:
     user, address = owner
-    return Caller(user, address, name, f"http://up.example.test/in/{name}")
+    return Caller(user, address, name)
 
 
 @contextmanager
@@ -311,7 +311,7 @@ class SessionsMachine(RuleBasedStateMachine):
         who = caller(owner, name)
         expected = self.model.create(who)
         try:
-            ack = self.runner.run(self.sessions.create(who))
+            ack = self.runner.run(self.sessions.create(who, f"http://test/in/{name}"))
         except Refusal as refusal:
             assert refusal.reason is expected
             return
