@@ -99,15 +99,12 @@ class Disk:
                 raise Refusal(Reason.NO_FOLDER, f"no folder for {wanted!r}") from None
             yield found
 
-    async def create(self, session: Session) -> None:
-        """Make a session, whole or not at all.
+    def create(self, session: Session) -> None:
+        """Make a session, whole or not at all; blocks.
 
         It is not synced: a power cut may take what holds no bytes yet, and its client
         begins anew.
         """
-        await asyncio.to_thread(self._create, session)
-
-    def _create(self, session: Session) -> None:
         home = self._home(session.id)
         try:
             home.mkdir()
@@ -237,27 +234,37 @@ class Disk:
                 raise Refusal(Reason.IS_A_FOLDER, detail) from None
             os.fsync(folder)
 
-    async def delete(self, named: SessionId) -> None:
-        """Forget a session and its bytes; a published file stays."""
-        await asyncio.to_thread(self.remove, named)
+    async def delete(self, named: SessionId, entity: Entity | None = None) -> None:
+        """Forget a session and its bytes; a published file stays.
 
-    def remove(self, named: SessionId) -> None:
+        Args:
+            named: which.
+            entity: the session's, if it is open; it is closed, for the last one who
+                has a deleted file open waits until its blocks are free.
+        """
+        await asyncio.to_thread(self.remove, named, entity)
+
+    def remove(self, named: SessionId, entity: Entity | None = None) -> None:
         """`delete`, blocking."""
         home = self._home(named)
         # First what makes it a session: what a crash leaves is then only litter.
         (home / record.FILE).unlink(missing_ok=True)
+        if entity is not None:
+            entity.close()
         with suppress(FileNotFoundError):
             shutil.rmtree(home)
 
-    async def bury(self, named: SessionId) -> None:
+    async def bury(self, entity: Entity) -> None:
         """`delete`, and remember for a while that the session was closed."""
-        await asyncio.to_thread(self._bury, named)
+        await asyncio.to_thread(self._bury, entity)
 
-    def _bury(self, named: SessionId) -> None:
+    def _bury(self, entity: Entity) -> None:
+        named = entity.session.id
         home = self._home(named)
         grave = self._folder.sessions / f"{_CLOSED}{named}"
         (home / record.FILE).rename(grave)
         os.utime(grave)
+        entity.close()
         shutil.rmtree(home)
 
     def closed(self, named: SessionId) -> Record:

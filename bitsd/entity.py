@@ -56,11 +56,14 @@ class Entity:
         self._syncing: asyncio.Future[None] | None = None
 
     def close(self) -> None:
-        """Let go of the file, once it is not being synced any more."""
+        """Let go of the file, once it is not being synced any more, and once only."""
+        file, self.file = self.file, -1
+        if file < 0:
+            return
         if self._syncing is None:
-            os.close(self.file)
+            os.close(file)
         else:
-            self._syncing.add_done_callback(lambda _done: os.close(self.file))
+            self._syncing.add_done_callback(lambda _done: os.close(file))
 
     async def append(self, admission: Admission, body: Body) -> int:
         """Keep what was admitted of `body`, however it ends; returns bytes held.

@@ -109,8 +109,7 @@ class Sessions:
         self._owners.admit(session)
         try:
             async with self._turns.take(session.id):
-                await asyncio.to_thread(self._check_room, caller)
-                await self._disk.create(session)
+                await asyncio.to_thread(self._make, session)
         except (Refusal, OSError):
             self._owners.discount(session.id)
             raise
@@ -136,14 +135,15 @@ class Sessions:
             address=caller.address,
         )
 
-    def _check_room(self, caller: Caller) -> None:
+    def _make(self, session: Session) -> None:
         self._disk.check_destination(
-            caller.destination, overwrite=self.directory.overwrite
+            session.destination, overwrite=self.directory.overwrite
         )
         free = self._disk.free()
         if free < self.directory.minimum_free_space:
             detail = f"{free} bytes free, not {self.directory.minimum_free_space}"
             raise Refusal(Reason.LOW_SPACE, detail)
+        self._disk.create(session)
 
     async def fragment(self, packet: Fragment, caller: Caller, body: Body) -> Ack:
         """Fragment, [MC-BUP] 3.2.5.2.6: its Ack means that the bytes are safe.
@@ -173,7 +173,7 @@ class Sessions:
             )
         except Refusal as refusal:
             if refusal.reason is Reason.TOO_LARGE:
-                await self._forget(session, "refused")
+                await self._forget(entity, "refused")
             raise
         if session.total is None:
             session = session.sized(packet.total)
@@ -214,10 +214,10 @@ class Sessions:
             session = entity.session
             session.after(Event.CLOSE)
             if session.state is not State.WAIT_FOR_CLOSE:
-                await self._forget(session, "discarded")
+                await self._forget(entity, "discarded")
                 detail = f"closed with {session.received} bytes of {session.total}"
                 raise Refusal(Reason.MALFORMED, detail)
-            await self._disk.bury(named)
+            await self._disk.bury(entity)
             self._owners.discount(named)
             self._tell("closed", session)
 
@@ -236,7 +236,7 @@ class Sessions:
         """
         async with self._turn(packet.session_id, caller) as entity:
             entity.session.after(Event.CANCEL)
-            await self._forget(entity.session, "cancelled")
+            await self._forget(entity, "cancelled")
             return Ack(session_id=packet.session_id)
 
     async def reply(self, named: SessionId, user: str | None) -> BinaryIO:
@@ -339,18 +339,18 @@ class Sessions:
             raise Refusal(Reason.SESSION_NOT_FOUND, str(error)) from None
         if entity.session.expired(self._now(), self.directory.session_timeout):
             try:
-                await self._forget(entity.session, "expired")
+                await self._forget(entity, "expired")
             finally:
                 entity.close()
             raise Refusal(Reason.SESSION_NOT_FOUND, f"{named} expired")
         return entity
 
-    async def _forget(self, session: Session, event: str) -> None:
-        await self._drop(session.id)
-        self._tell(event, session)
+    async def _forget(self, entity: Entity, event: str) -> None:
+        await self._drop(entity.session.id, entity)
+        self._tell(event, entity.session)
 
-    async def _drop(self, named: SessionId) -> None:
-        await self._disk.delete(named)
+    async def _drop(self, named: SessionId, entity: Entity | None = None) -> None:
+        await self._disk.delete(named, entity)
         self._owners.discount(named)
 
     def _tell(self, event: str, session: Session) -> None:

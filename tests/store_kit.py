@@ -183,7 +183,7 @@ async def publish(disk: Disk, session: Session, *, overwrite: bool) -> None:
 
 async def held(disk: Disk, octets: bytes, session: Session) -> Session:
     """The session, made on disk and holding these bytes."""
-    await disk.create(session)
+    disk.create(session)
     if octets:
         await append(disk, session, Admission(0, len(octets)), Chunks(octets))
     return await load(disk, session.id)

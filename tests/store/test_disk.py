@@ -68,7 +68,7 @@ def in_sessions(folder: Path) -> set[str]:
 
 async def test_session_is_found_as_it_was_made(disk: Disk):
     session = new_session(user="alice", total=5)
-    await disk.create(session)
+    disk.create(session)
     found = await load(disk, ID)
 
     assert found.touched >= CREATED
@@ -77,7 +77,7 @@ async def test_session_is_found_as_it_was_made(disk: Disk):
 
 
 async def test_preparing_again_keeps_the_sessions(disk: Disk, folder):
-    await disk.create(new_session())
+    disk.create(new_session())
     disk.prepare()
 
     assert in_sessions(folder) == {ID}
@@ -88,7 +88,7 @@ async def test_session_that_has_no_room_for_its_record_is_not_there(folder):
         disk = disk_in(full)
         fill(full)
         with failed(errno.ENOSPC):
-            await disk.create(new_session())
+            disk.create(new_session())
         assert in_sessions(full) == set()
 
 
@@ -98,11 +98,11 @@ async def test_session_that_has_no_room_for_its_name_is_not_there(folder):
         fillers = use_up_names(full)
         for free in range(3):
             with failed(errno.ENOSPC):
-                await disk.create(new_session())
+                disk.create(new_session())
             assert in_sessions(full) == set()
             fillers[free].unlink()
         fillers[3].unlink()
-        await disk.create(new_session())
+        disk.create(new_session())
 
         assert in_sessions(full) == {ID}
 
@@ -117,7 +117,7 @@ from bitsd.disk import Disk
 async def main():
     # It was prepared before: strace counts the syncs of each thread from here.
     disk = Disk(Folder(Path(sys.argv[1])), durable=sys.argv[2] == "True")
-    await disk.create(new_session())
+    disk.create(new_session())
     try:
         await disk.save(new_session(total=100))
     except OSError as error:
@@ -172,7 +172,7 @@ async def test_record_whose_sync_may_not_have_come_is_synced_again(
 async def test_id_of_another_session_is_not_taken_over(disk: Disk, folder):
     await held(disk, HELD, new_session(total=100))
     with failed(errno.ENOTEMPTY, errno.EEXIST):
-        await disk.create(new_session())
+        disk.create(new_session())
 
     assert disk.request(ID).read_bytes() == HELD
     assert in_sessions(folder) == {ID}
@@ -190,7 +190,7 @@ async def test_offset_is_the_length_of_the_file(disk: Disk):
 
 @pytest.mark.parametrize("later", ["request", "session.json"])
 async def test_later_time_is_that_of_the_last_progress(disk: Disk, later: str):
-    await disk.create(new_session())
+    disk.create(new_session())
     for name in ("request", "session.json"):
         os.utime(disk.request(ID).with_name(name), (0, 2000 if name == later else 1000))
 
@@ -198,7 +198,7 @@ async def test_later_time_is_that_of_the_last_progress(disk: Disk, later: str):
 
 
 async def test_reply_that_is_fetched_is_progress(disk: Disk):
-    await disk.create(new_session())
+    disk.create(new_session())
     disk.response(ID).write_bytes(b"reply")
     for name in ("request", "session.json"):
         os.utime(disk.request(ID).with_name(name), (0, 1000))
@@ -208,7 +208,7 @@ async def test_reply_that_is_fetched_is_progress(disk: Disk):
 
 
 async def test_session_without_its_bytes_is_told_apart(disk: Disk):
-    await disk.create(new_session())
+    disk.create(new_session())
     disk.request(ID).unlink()
 
     with pytest.raises(EntityGone):
@@ -227,7 +227,7 @@ async def test_session_with_more_bytes_than_its_total_is_none(disk: Disk):
 
 
 async def test_damaged_session_has_a_last_progress_too(disk: Disk):
-    await disk.create(new_session())
+    disk.create(new_session())
     home = disk.request(ID).parent
     (home / "session.json").unlink()
     os.utime(home / "request", (0, 2000))
@@ -245,7 +245,7 @@ async def test_unknown_session_is_none(disk: Disk):
 async def test_time_that_no_calendar_has_is_no_session(tmp_path):
     with small_disk(tmp_path / "disk") as small:
         disk = disk_in(small)
-        await disk.create(new_session())
+        disk.create(new_session())
         os.utime(disk.request(ID), (2**40, 2**40))
 
         with pytest.raises(SessionDamaged):
@@ -322,7 +322,7 @@ class Watched(ThreadPoolExecutor):
 
 
 async def test_pipe_in_place_of_the_bytes_is_not_waited_for(disk: Disk):
-    await disk.create(new_session())
+    disk.create(new_session())
     disk.request(ID).unlink()
     os.mkfifo(disk.request(ID))
 
@@ -357,7 +357,7 @@ async def test_cancellation_after_the_body_leaves_no_handle_open(folder: Path):
 
 
 async def test_impatient_one_finds_the_session_of_another_process_busy(disk: Disk):
-    await disk.create(new_session())
+    disk.create(new_session())
     theirs = await disk.open(ID)
     with pytest.raises(Busy):
         await disk.open(ID, patient=False)
@@ -396,7 +396,7 @@ async def test_body_that_nobody_waits_for_is_received_on(disk: Disk):
 
 
 async def test_patient_one_learns_that_another_process_ended_the_session(disk: Disk):
-    await disk.create(new_session())
+    disk.create(new_session())
     theirs = await disk.open(ID)
     opening = asyncio.create_task(disk.open(ID))
     await asyncio.sleep(3 * KNOCK_SECONDS)
@@ -432,7 +432,7 @@ async def test_where_folders_cannot_be_locked_nobody_is_heard(folder):
 
 
 async def test_one_who_listens_lets_nobody_knock_for_that_moment(disk: Disk, folder):
-    await disk.create(new_session())
+    disk.create(new_session())
     home = folder / "BITS-Sessions" / ID
     listening = os.open(home, os.O_RDONLY)
     fcntl.flock(listening, fcntl.LOCK_EX)
@@ -777,7 +777,7 @@ asyncio.run(main())
 
 
 async def test_lock_that_fails_leaves_no_handle_open(folder):
-    await disk_in(folder).create(new_session())
+    disk_in(folder).create(new_session())
     child = (UNLOCKABLE, folder)
 
     said = await asyncio.to_thread(run_child, *child, under=failing("flock"))
@@ -856,8 +856,19 @@ async def test_deleted_session_is_gone_and_its_published_file_is_not(
     assert (folder / NAME).read_bytes() == HELD
 
 
+async def test_file_of_a_deleted_session_is_closed_where_it_was_deleted(disk: Disk):
+    """Not on the event loop, which would wait for its blocks to be freed."""
+    await held(disk, HELD, new_session(total=100))
+    before, entity = handles(), await disk.open(ID)
+    disk.remove(ID, entity)
+    assert handles() == before
+    entity.close()
+
+    assert handles() == before
+
+
 async def test_session_may_be_deleted_again(disk: Disk, folder):
-    await disk.create(new_session())
+    disk.create(new_session())
     await disk.delete(ID)
     await disk.delete(ID)
 
@@ -865,7 +876,7 @@ async def test_session_may_be_deleted_again(disk: Disk, folder):
 
 
 async def test_ids_are_those_that_could_be_ours(disk: Disk, folder):
-    await disk.create(new_session())
+    disk.create(new_session())
     sessions = folder / "BITS-Sessions"
     for name in ("new-" + OTHER, OTHER.lower(), OTHER.strip("{}"), "readme.txt"):
         (sessions / name).mkdir()
@@ -896,7 +907,7 @@ def litter(sessions: Path, name: str, *files: str) -> Path:
 async def test_what_is_no_session_goes_when_it_is_old(
     disk: Disk, folder, name: str, files: tuple[str, ...]
 ):
-    await disk.create(new_session())
+    disk.create(new_session())
     litter(folder / "BITS-Sessions", name, *files)
     disk.clean(OLD)
     assert in_sessions(folder) == {ID, name}
@@ -909,7 +920,7 @@ async def test_closed_session_is_remembered_until_that_is_old(disk: Disk, folder
     await publish(disk, await complete(disk), overwrite=True)
     with pytest.raises(SessionNotFound):
         disk.closed(ID)
-    await disk.bury(ID)
+    await disk.bury(await disk.open(ID))
     assert disk.closed(ID).destination == NAME
     assert list(disk.ids()) == []
     disk.clean(datetime.now(UTC) - timedelta(minutes=1))
@@ -956,7 +967,7 @@ def test_what_goes_while_it_is_looked_at_is_no_litter(disk: Disk, folder: Path):
 
 
 async def test_reply_is_there_or_not(disk: Disk):
-    await disk.create(new_session())
+    disk.create(new_session())
     with pytest.raises(FileNotFoundError):
         disk.open_response(ID)
     disk.response(ID).write_bytes(b"reply")
@@ -1002,7 +1013,7 @@ def test_state_is_kept_by_saving(folder: Path):
     # `record` holds each field; here that it is the session's own record.
     disk = disk_in(folder)
     session = new_session(total=0, state=State.WAIT_FOR_CLOSE, reply_url="http://x/")
-    asyncio.run(disk.create(new_session()))
+    disk.create(new_session())
     asyncio.run(disk.save(session))
 
     assert record.read(disk.request(ID).parent)[0].reply_url == "http://x/"
