@@ -15,6 +15,9 @@ _OPENAT2 = 437  # on every architecture, linux/openat2.h
 _AT_FDCWD = -100
 _RESOLVE_CACHED = 0x20
 
+#: For `open_now`: a symbolic link anywhere in the path is refused with ELOOP.
+RESOLVE_NO_SYMLINKS = 0x04
+
 # An older kernel does not know the call or the flag, a sandbox may forbid the call;
 # a file system may have no way to say whether a page is there.
 _CANNOT = frozenset((errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.EOPNOTSUPP))
@@ -33,18 +36,19 @@ _HOW_BYTES = ctypes.sizeof(_OpenHow)
 _libc = ctypes.PyDLL(None, use_errno=True)
 
 
-def open_now(path: Path | str, flags: int) -> int:
+def open_now(path: Path | str, flags: int, resolve: int = 0) -> int:
     """Open a file whose names are all in memory (openat2(2), RESOLVE_CACHED).
 
     Args:
         path: of a file that exists; nothing is created.
         flags: as for `os.open`; O_CLOEXEC is added, as there.
+        resolve: more of openat2(2)'s rules for the names.
 
     Raises:
         BlockingIOError: it would have to wait, or cannot know.
         OSError: as `os.open`.
     """
-    how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE_CACHED)
+    how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE_CACHED | resolve)
     name = os.fsencode(path)
     handle: int = _libc.syscall(
         _OPENAT2, _AT_FDCWD, name, ctypes.byref(how), _HOW_BYTES

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote_to_bytes
 
+from .cached import RESOLVE_NO_SYMLINKS, open_now
 from .protocol.refusal import Reason, Refusal
 from .protocol.session import Destination
 
@@ -97,7 +98,7 @@ def _check_name(name: str) -> None:
 class Folder:
     """A directory's folder on disk, and the way to files in it that never leaves it.
 
-    Every method blocks and belongs in a thread.
+    Every method blocks and belongs in a thread, but for `open_now`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -112,9 +113,29 @@ class Folder:
             OSError: there is no such regular file inside the folder.
         """
         with self._found(self.path / wanted) as handle:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise FileNotFoundError(errno.ENOENT, "not a file", wanted)
-            return Path(f"/proc/self/fd/{handle}").open("rb", buffering=0)
+            return _reading(handle, wanted)
+
+    def open_now(self, wanted: Destination) -> BinaryIO:
+        """As `open`, but quicker, where nothing has to wait for a disk.
+
+        Raises:
+            BlockingIOError: it would, or links and such need a closer look.
+            OSError: as `open`.
+        """
+        # Without these and without links, the path says where the file is.
+        if ".." in wanted or wanted.startswith(SESSIONS):
+            raise BlockingIOError(errno.EAGAIN, "needs a closer look", wanted)
+        path = f"{self._inside}{wanted}"
+        try:
+            handle = open_now(path, os.O_PATH, RESOLVE_NO_SYMLINKS)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise BlockingIOError(errno.EAGAIN, "a link", wanted) from None
+            raise
+        try:
+            return _reading(handle, wanted)
+        finally:
+            os.close(handle)
 
     @contextmanager
     def parent(self, wanted: Destination) -> Iterator[tuple[int, str]]:
@@ -137,10 +158,7 @@ class Folder:
 
     @contextmanager
     def _found(self, path: Path) -> Iterator[int]:
-        """A handle that is known to be inside the folder, wherever links led.
-
-        O_PATH opens nothing yet: a pipe does not wait and a device is not told.
-        """
+        """An O_PATH handle known to be inside the folder, wherever links led."""
         handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
             real = Path(f"/proc/self/fd/{handle}").readlink()
@@ -151,3 +169,15 @@ class Folder:
             yield handle
         finally:
             os.close(handle)
+
+
+def _reading(handle: int, wanted: Destination) -> BinaryIO:
+    """The file that an O_PATH handle found, which opened nothing yet.
+
+    So a pipe does not wait and a device is not told.
+    """
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        raise FileNotFoundError(errno.ENOENT, "not a file", wanted)
+    # All that could wait is in memory: the handle holds it there.
+    file = os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC)
+    return os.fdopen(file, "rb", buffering=0)

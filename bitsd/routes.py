@@ -156,7 +156,11 @@ class Routes:
         """A published file or the reply of a session."""
         if place.sessions is not None and len(path) > 1 and path[0] == REPLIES:
             return await place.sessions.reply(wire.session_id(path[1]), None)
-        return await asyncio.to_thread(place.folder.open, destination(path))
+        wanted = destination(path)
+        try:
+            return place.folder.open_now(wanted)
+        except BlockingIOError:
+            return await asyncio.to_thread(place.folder.open, wanted)
 
 
 def _length(request: web.BaseRequest) -> int:

@@ -36,7 +36,7 @@ LAYERS: dict[str, set[str]] = {
     "rules": {"quantities", "settings"},
     "config": {"quantities", "rules", "settings"},
     "explain": {"protocol.refusal", "codes"},
-    "destination": PROTOCOL,
+    "destination": PROTOCOL | {"cached"},
     "owners": PROTOCOL,
     "record": PROTOCOL | {"cached"},
     "turns": PROTOCOL,

@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,11 @@ def opened(folder: Path, name: str) -> bytes:
         return file.read()
 
 
+def opened_now(folder: Path, name: str) -> bytes:
+    with Folder(folder).open_now(Destination(name)) as file:
+        return file.read()
+
+
 @pytest.mark.parametrize(
     "name", ["a.dat", "sub/b.dat", "in-file", "in-folder/b.dat", "out-folder/in/a.dat"]
 )
@@ -197,6 +203,38 @@ OUTSIDE = [
 def test_nothing_else_is_opened(trap: Path, name: str):
     with failed():
         opened(trap, name)
+
+
+@pytest.mark.parametrize("name", ["a.dat", "sub/b.dat", "BITS-Sessions-2"])
+def test_file_in_memory_is_opened_at_once_or_in_a_thread(trap: Path, name: str):
+    assert opened(trap, name) == PUBLIC  # so it is in memory
+
+    with suppress(BlockingIOError):  # a kernel or a sandbox without openat2
+        assert opened_now(trap, name) == PUBLIC
+
+
+@pytest.mark.parametrize("name", [*OUTSIDE, "in-file", "in-folder/b.dat"])
+def test_what_is_opened_at_once_is_behind_no_link(trap: Path, name: str):
+    with failed():
+        opened_now(trap, name)
+
+
+@pytest.mark.parametrize("name", ["in-file", "in-folder/b.dat", "..%2fsecret"])
+def test_links_and_dots_are_looked_at_more_closely(trap: Path, name: str):
+    with pytest.raises(BlockingIOError):
+        opened_now(trap, name)
+
+
+def test_folder_that_became_a_link_is_looked_at_more_closely(tmp_path: Path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.dat").write_bytes(PUBLIC)
+    served = Folder(folder)
+    folder.rename(tmp_path / "moved")
+    folder.symlink_to("moved")
+
+    with pytest.raises(BlockingIOError):
+        served.open_now(Destination("a.dat"))
 
 
 @pytest.mark.parametrize(
@@ -251,7 +289,7 @@ def test_missing_folder_cannot_be_served(tmp_path: Path):
 def test_no_handle_is_left_open(trap: Path, name: str):
     before = handles()
     folder = Folder(trap)
-    for use in (folder.open, folder.parent):
+    for use in (folder.open, folder.open_now, folder.parent):
         try:
             with use(Destination(name)):
                 pass
@@ -285,6 +323,8 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path: Path, monkeypatch, make
 
     with pytest.raises(FileNotFoundError):
         opened(tmp_path, "odd")
+    with pytest.raises((FileNotFoundError, BlockingIOError)):
+        opened_now(tmp_path, "odd")
 
 
 def test_other_file_system_is_no_place_to_publish(tmp_path: Path):
