@@ -34,11 +34,13 @@ class Answer(web.StreamResponse):
     ) -> None:
         self._status = status
         self._fields = fields
+        self._begun = False
         if close:
             self._keep_alive = False
 
-    async def prepare(self, request: web.BaseRequest) -> None:
-        """Send the head."""
+    def head(self, request: web.BaseRequest) -> bytes:
+        """Status line and fields, which whoever asks is going to send."""
+        self._begun = True
         version = request.version
         if self._keep_alive is None:
             self._keep_alive = request.keep_alive
@@ -50,8 +52,15 @@ class Answer(web.StreamResponse):
             lines.append("Connection: close")
         elif version < HttpVersion11:
             lines.append("Connection: keep-alive")
-        if request.transport is not None:
-            request.transport.write("\r\n".join((*lines, "", "")).encode())
+        head = "\r\n".join((*lines, "", "")).encode()
+        # So that no other answer follows if this one fails in the middle.
+        request.writer.output_size += len(head)
+        return head
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Send the head, unless that was done."""
+        if not self._begun and request.transport is not None:
+            request.transport.write(self.head(request))
 
     async def write_eof(self, _data: bytes = b"") -> None:
         """Nothing is left to send."""
