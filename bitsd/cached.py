@@ -58,6 +58,19 @@ def open_now(path: Path | str, flags: int, resolve: int = 0) -> int:
     return handle
 
 
+def fill_now(file: int, buffer: memoryview, offset: int) -> int:
+    """Read from `offset` on; how many bytes were there (preadv2(2), RWF_NOWAIT).
+
+    Raises:
+        BlockingIOError: it would have to wait, or cannot know.
+        OSError: as `os.preadv`.
+    """
+    try:
+        return os.preadv(file, (buffer,), offset, os.RWF_NOWAIT)
+    except OSError as error:
+        raise _refusal(error.errno, file) from None
+
+
 def read_now(file: int, size: int) -> bytes:
     """Up to `size` bytes from the start of an open file (preadv2(2), RWF_NOWAIT).
 

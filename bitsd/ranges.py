@@ -56,6 +56,11 @@ class ByteRange(NamedTuple):
         """Bytes of the range."""
         return self.last - self.first + 1
 
+    def after(self, count: int) -> "ByteRange | None":
+        """What is left when `count` bytes, of at most as many, are done."""
+        first = self.first + count
+        return ByteRange(first, self.last) if first <= self.last else None
+
 
 Piece: TypeAlias = ByteRange | bytes
 """A part of a body: a range of the file, or bytes that are not in it."""

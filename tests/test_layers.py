@@ -50,7 +50,8 @@ LAYERS: dict[str, set[str]] = {
     "answer": PROTOCOL,
     "connection": PROTOCOL | {"answer", "journal"},
     "body": PROTOCOL | {"connection"},
-    "download": {"journal", "ranges"},
+    "pieces": {"cached", "ranges"},
+    "download": {"answer", "journal", "pieces", "ranges"},
     "routes": PROTOCOL
     | {"body", "config", "connection", "destination", "disk", "download"}
     | {"journal", "sessions"},

@@ -16,7 +16,8 @@ from typing import BinaryIO
 import pytest
 from aiohttp import ClientSession, MultipartReader, web
 
-from bitsd.download import BLOCK, respond
+from bitsd.download import respond
+from bitsd.pieces import BLOCK
 
 CONTENT = random.Random(1).randbytes(3 * BLOCK + 1)
 LARGE = 64 * 1024 * 1024
@@ -33,6 +34,7 @@ class Offer:
         self.ended = asyncio.Event()
         self.begun = asyncio.Event()
         self.cut = asyncio.Event()
+        self.before = lambda request: None
         self.mode = "rb"
         self.port = 0
 
@@ -42,6 +44,7 @@ class Offer:
             await request.read()
         file = await asyncio.to_thread(open, self.path, self.mode)
         self.opened.append(file)
+        self.before(request)
         try:
             response = await respond(
                 request, file, "text/plain", stall_timeout=self.stall_timeout
@@ -151,6 +154,13 @@ def reset(client):
     """Close with a RST instead of a FIN."""
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
+
+
+def evict(path):
+    """Out of memory, where the file system is not in memory itself."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def read_to_end(client):
@@ -319,6 +329,16 @@ async def test_tls_gets_the_same_bytes(path, tls):
         assert (await exchange(streams, Range="bytes=5-9"))[2] == CONTENT[5:10]
 
 
+async def test_tls_gets_what_is_on_disk_alone(path, tls):
+    server, client = tls
+    offer = Offer(path)
+    offer.before = lambda request: evict(path)
+    async with offer.served(tls=server):
+        streams = await offer.dial(ssl=client)
+
+        assert (await exchange(streams))[2] == CONTENT
+
+
 async def test_unix_socket_gets_the_same_bytes(path, tmp_path):
     offer = Offer(path)
     async with offer.served(unix=tmp_path / "socket"):
@@ -409,6 +429,19 @@ async def test_file_that_shrinks_ends_the_connection(large, caplog):
     ]
 
 
+async def test_file_that_shrinks_under_tls_ends_the_connection(large, tls, caplog):
+    server, context = tls
+    offer = Offer(large)
+    async with offer.served(tls=server):
+        streams = await offer.dial(ssl=context)
+        await ask(streams)
+        await head(streams)
+        os.truncate(large, 0)
+
+        assert len(await streams[0].read(-1)) < LARGE
+    assert "the file ends at" in caplog.text
+
+
 async def test_file_that_cannot_be_read_ends_the_connection(offer, caplog):
     offer.mode = "ab"
     streams = await offer.dial()
@@ -431,6 +464,24 @@ async def test_client_that_leaves_midway_is_no_error(large, caplog):
 
         assert offer.opened[0].closed
     assert [r for r in caplog.records if r.name != "aiohttp.access"] == []
+
+
+async def test_connection_that_is_lost_while_nothing_is_taken_is_no_error(
+    large, caplog
+):
+    offer = Offer(large, stall_timeout=0.1)
+    transports = []
+    offer.before = lambda request: transports.append(request.transport)
+    async with offer.served():
+        client = stalled(offer)
+        await asyncio.to_thread(client.recv, 1)
+        transports[0].abort()
+
+        await offer.ended.wait()
+
+        assert offer.opened[0].closed
+        client.close()
+    assert caplog.records == []
 
 
 async def test_tls_client_that_leaves_midway_is_no_error(large, tls, caplog):
@@ -459,23 +510,32 @@ async def test_client_that_left_before_the_answer_is_no_error(offer, caplog):
     assert caplog.records == []
 
 
-async def test_client_that_leaves_as_the_answer_begins_is_no_error(path, caplog):
-    offer, client = Offer(path), socket.socket()
-    app = web.Application()
-    app.router.add_get("/", offer.answer)
+async def test_client_that_leaves_as_the_answer_begins_is_no_error(offer, caplog):
+    def leave(request):
+        request.transport.abort()
 
-    async def leave(request, response):
-        reset(client)
+    offer.before = leave
+    streams = await offer.dial()
+    await ask(streams)
 
-    app.on_response_prepare.append(leave)
-    async with offer.served(runner=web.AppRunner(app, access_log=None)):
-        client.connect(("127.0.0.1", offer.port))
-        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-
-        await offer.ended.wait()
-
-        assert offer.opened[0].closed
+    assert await streams[0].read(-1) == b""
+    assert offer.opened[0].closed
     assert caplog.records == []
+
+
+async def test_rest_of_an_earlier_answer_comes_first(offer):
+    earlier = bytes(LARGE)
+
+    def write(request):
+        request.transport.write(earlier)
+
+    offer.before = write
+    streams = await offer.dial()
+    await ask(streams)
+
+    assert await streams[0].readexactly(LARGE) == earlier
+    assert (await head(streams))[0] == 200
+    assert await streams[0].readexactly(len(CONTENT)) == CONTENT
 
 
 async def test_server_that_stops_leaves_no_file_open(large):
