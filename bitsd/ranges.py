@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 Field: TypeAlias = tuple[str, str]
@@ -196,8 +197,10 @@ def _if_range(
 
 def _date(value: str | None, now: int, *, default: int) -> int:
     """Seconds since 1970; `default` where RFC 9110 13.1 has the field ignored."""
+    if value is None:
+        return default
     for pattern in _DATES:
-        match = pattern.fullmatch(value or "")
+        match = pattern.fullmatch(value)
         if match is not None:
             return _seconds(match, now, default)
     return default
@@ -339,9 +342,15 @@ def _success(
         ("Content-Length", str(length)),
         ("Accept-Ranges", "bytes"),
         ("ETag", representation.etag),
-        ("Last-Modified", formatdate(representation.last_modified, usegmt=True)),
+        ("Last-Modified", _http_date(representation.last_modified)),
         ("X-Content-Type-Options", "nosniff"),
     )
+
+
+@lru_cache(maxsize=128)
+def _http_date(seconds: int) -> str:
+    """RFC 9110 5.6.7. A file is asked for again and again, range after range."""
+    return formatdate(seconds, usegmt=True)
 
 
 def _not_modified(representation: Representation) -> Answer:

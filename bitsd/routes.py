@@ -9,7 +9,6 @@ import errno
 import re
 from collections.abc import Sequence
 from http import HTTPStatus
-from pathlib import PurePosixPath
 from typing import BinaryIO, assert_never
 from urllib.parse import quote
 
@@ -146,8 +145,7 @@ class Routes:
             return _plain(HTTPStatus.BAD_REQUEST if malformed else HTTPStatus.NOT_FOUND)
         except OSError as error:
             return _plain(_status_of(error))
-        suffix = PurePosixPath(path[-1]).suffix.lower()
-        content_type = place.directory.mime_types.get(suffix, OCTETS)
+        content_type = place.directory.mime_types.get(_suffix(path[-1]), OCTETS)
         return await respond(
             request, file, content_type, stall_timeout=self._stall_timeout
         )
@@ -192,6 +190,12 @@ def _refused(request: web.BaseRequest, packet: Packet | None, refusal: Refusal) 
         detail=refusal.detail,
     )
     return Ack.refusing(refusal, getattr(packet, "session_id", None))
+
+
+def _suffix(name: str) -> str:
+    """In lower case, with its dot; none of a name that merely begins with a dot."""
+    stem, dot, last = name.rpartition(".")
+    return f"{dot}{last}".lower() if stem else ""
 
 
 def _status_of(error: OSError) -> HTTPStatus:

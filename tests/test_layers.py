@@ -69,6 +69,7 @@ PURE_STANDARD_LIBRARY = {
     "datetime",
     "email.utils",
     "enum",
+    "functools",
     "re",
     "typing",
 }
