@@ -27,8 +27,9 @@ from .ranges import ByteRange, Piece
 #: as long as its disk takes, which is bounded by this.
 BLOCK = 2 * 1024 * 1024
 
-#: Bytes encrypted in one turn of the event loop.
-TLS_BLOCK = 256 * 1024
+#: Bytes encrypted in one turn of the event loop. With the same bytes encrypted beside
+#: them, larger ones do not stay in a processor's cache: 256 KiB took 10 % more time.
+TLS_BLOCK = 128 * 1024
 
 #: A client that takes less than this in a `stall_timeout` is too slow.
 MINIMUM_PROGRESS = 4096
