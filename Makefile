@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LINTED := bitsd tests examples benchmarks
 
-.PHONY: run test bench check lint format types coverage clean
+.PHONY: run test test-fast bench check lint format types coverage clean
 
 # A BITS server for ./images on http://127.0.0.1:8080, whatever was there before.
 run: .venv/run
@@ -12,6 +12,10 @@ run: .venv/run
 # Everything; what a machine lacks of tests/debian-packages.txt is skipped and said.
 test: .venv/test
 	$(BIN)/pytest -q -n auto
+
+# The same with uvloop, which is used where it is installed.
+test-fast: .venv-fast/test
+	.venv-fast/bin/pytest -q -n auto
 
 # bitsd against nginx and others: about ten minutes, on a machine that is idle.
 bench: .venv/bench
@@ -48,9 +52,14 @@ coverage: .venv/test
 	$(BIN)/pip install -q -e '.[test]'
 	touch $@
 
+.venv-fast/test: pyproject.toml
+	$(PYTHON) -m venv .venv-fast
+	.venv-fast/bin/pip install -q -e '.[test,fast]'
+	touch $@
+
 .venv/bench: .venv/test
 	$(BIN)/pip install -q -e '.[bench]'
 	touch $@
 
 clean:
-	rm -rf .venv .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-fast .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache

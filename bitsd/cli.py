@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from . import __version__, journal
+from . import __version__, journal, loops
 from .config import Config, ConfigError, for_folder, load, warnings
 from .explain import ACCEPTED, explain
 from .server import CannotStart, Server
@@ -99,7 +99,8 @@ def _serve(given: argparse.Namespace) -> int:
     if given.config is not None:
         for warning in warnings(config):
             journal.log.warning("%s", warning)
-    asyncio.run(_run(config, hint=given.config is None))
+    with asyncio.Runner(loop_factory=loops.factory()) as runner:
+        runner.run(_run(config, hint=given.config is None))
     return 0
 
 

@@ -124,11 +124,12 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Refuse it when there are too many."""
-        if self._server.full and isinstance(transport, asyncio.Transport):
+        if self._server.full:
             journal.warn("full", connections=len(self._server.connections))
             self._manager = None
             self._force_close = True
-            transport.write(_FULL)
+            # One that writes, though with uvloop it is no asyncio.Transport.
+            transport.write(_FULL)  # type: ignore[attr-defined]
             transport.close()
         else:
             super().connection_made(transport)

@@ -1,6 +1,6 @@
 """A server in this process, and an application that it tells of uploads."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +8,20 @@ from aiohttp import web
 from blockbuster import blockbuster_ctx
 from sites import CONFIG, Application, Serve, Site
 from wire_client import Line
+
+from bitsd import loops
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], loops.Loop]]:
+    """Tests run on the loop that serves, as do the processes that they start."""
+    return {"loop": loops.factory()}
+
+
+def pytest_report_header() -> str:
+    """Which loop that is."""
+    loop = loops.factory()()
+    loop.close()
+    return f"event loop: {type(loop).__module__}"
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ LAYERS: dict[str, set[str]] = {
     "codes": set(),
     "cached": set(),
     "journal": set(),
+    "loops": set(),
     "quantities": set(),
     "settings": {"quantities"},
     "rules": {"quantities", "settings"},

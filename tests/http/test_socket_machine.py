@@ -42,6 +42,8 @@ from wire_client import (
     ranged,
 )
 
+from bitsd import loops
+
 #: BITSD_LONG=1 runs fifty times as many examples, other ones each time.
 LONG = os.environ.get("BITSD_LONG") == "1"
 SETTINGS = settings(
@@ -590,7 +592,7 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 
 @pytest.mark.timeout(0 if LONG else 60)
 def test_clients_are_told_what_is_true_whatever_happens_to_them(daemon: Daemon):
-    with asyncio.Runner() as runner:
+    with asyncio.Runner(loop_factory=loops.factory()) as runner:
         run_state_machine_as_test(
             lambda: SocketMachine(daemon, runner), settings=SETTINGS
         )

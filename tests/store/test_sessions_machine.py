@@ -31,6 +31,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from bitsd import loops
 from bitsd.config import Directory
 from bitsd.protocol.refusal import Reason, Refusal
 from bitsd.protocol.session import Destination
@@ -275,7 +276,7 @@ class SessionsMachine(RuleBasedStateMachine):
             session_timeout=TIMEOUT,
             sessions_per_user=SESSIONS_PER_USER,
         )
-        self.runner = asyncio.Runner()
+        self.runner = asyncio.Runner(loop_factory=loops.factory())
         self.sessions = Sessions(self.directory)
 
     def teardown(self) -> None:
