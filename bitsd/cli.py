@@ -14,7 +14,8 @@ from pathlib import Path
 from . import __version__, journal, loops
 from .config import Config, ConfigError, for_folder, load, warnings
 from .explain import ACCEPTED, explain
-from .server import CannotStart, Server
+from .listeners import CannotStart, Listeners
+from .server import Server
 
 _FOLDER = Path("images")
 
@@ -99,8 +100,11 @@ def _serve(given: argparse.Namespace) -> int:
     if given.config is not None:
         for warning in warnings(config):
             journal.log.warning("%s", warning)
-    with asyncio.Runner(loop_factory=loops.factory()) as runner:
-        runner.run(_run(config, hint=given.config is None))
+    with (
+        Listeners(config.listen) as listeners,
+        asyncio.Runner(loop_factory=loops.factory()) as runner,
+    ):
+        runner.run(_run(config, listeners, hint=given.config is None))
     return 0
 
 
@@ -118,9 +122,9 @@ def _folder_config(given: argparse.Namespace) -> Config:
     )
 
 
-async def _run(config: Config, *, hint: bool) -> None:
+async def _run(config: Config, listeners: Listeners, *, hint: bool) -> None:
     """Serve until a signal asks to stop."""
-    server = Server(config)
+    server = Server(config, listeners)
     await server.start()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -129,10 +133,10 @@ async def _run(config: Config, *, hint: bool) -> None:
     # A daemon's way to say "read your files again"; there are none yet to read.
     loop.add_signal_handler(signal.SIGHUP, journal.note, "nothing-to-reload")
     with suppress(OSError):  # that nobody reads it is no reason not to serve
-        for url in server.urls:
+        for url in listeners.urls:
             print(f"listening on {url}", flush=True)
         if hint:
-            _print_hint(server.urls[0] + config.directory[0].url.rstrip("/"))
+            _print_hint(listeners.urls[0] + config.directory[0].url.rstrip("/"))
     await stop.wait()
     await server.stop()
 

@@ -1,20 +1,19 @@
-"""The life of the server: self-test, listeners, the sweep, a clean stop."""
+"""The life of a process that serves: self-test, accepting, the sweep, a clean stop."""
 
 import asyncio
-import errno
-import os
 import socket
-from asyncio.base_events import Server as Listening
+import sys
 from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
 from . import journal
 from .body import FragmentBody
-from .config import Config, Listen
+from .config import Config
 from .connection import HttpServer, Limits, response
+from .listeners import BACKLOG, CannotStart, Listeners
 from .protocol import wire
 from .protocol.wire import Ack, Ping
 from .routes import Place, Routes
@@ -25,30 +24,35 @@ SHORTEST_SWEEP = timedelta(seconds=1)
 LONGEST_SWEEP = timedelta(hours=1)
 
 _SELF_TEST_SECONDS = 10.0
-_BACKLOG = 1024
 
-
-class CannotStart(Exception):
-    """The server does not start; one line that says what to do."""
+# Since 3.13 asyncio removes the path as well, which other processes still need.
+_KEEP_PATH: dict[str, Any] = (
+    {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+)
 
 
 class Server:
-    """bitsd, from `start` to `stop`."""
+    """bitsd in one process, from `start` to `stop`.
 
-    def __init__(self, config: Config) -> None:
+    Args:
+        config: what to serve.
+        listeners: open; what to accept from.
+    """
+
+    def __init__(self, config: Config, listeners: Listeners) -> None:
         self._config = config
+        self._listeners = listeners
         self._places = [Place(directory) for directory in config.directory]
-        self._servers: list[tuple[Listen, Listening]] = []
-        self._inodes: dict[str, int | None] = {}
+        self._accepting: list[asyncio.Server] = []
         self._http: HttpServer | None = None
         self._sweeps: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Find what an earlier run left, test ourselves, and listen.
+        """Find what an earlier run left, test ourselves, and accept.
 
         Raises:
-            CannotStart: an address cannot be used, a folder cannot be written, or
-                the aiohttp that is installed does not take our requests.
+            CannotStart: a folder cannot be written, or the aiohttp that is
+                installed does not take our requests.
         """
         limits = _limits(self._config)
         await self_test(HttpServer(_self_test_answer, limits))
@@ -56,14 +60,8 @@ class Server:
         for place in self._places:
             if place.sessions is not None:
                 await self._open(place, place.sessions)
-        try:
-            for listen in self._config.listen:
-                server = await _listen(listen, self._http)
-                self._servers.append((listen, server))
-                self._inodes[listen.address] = _inode(listen.path)
-        except CannotStart:
-            await self.stop()
-            raise
+        for listening in self._listeners.sockets:
+            self._accepting.append(await _accept(listening, self._http))
 
     async def _open(self, place: Place, sessions: Sessions) -> None:
         try:
@@ -75,24 +73,13 @@ class Server:
         period = min(max(timeout / 4, SHORTEST_SWEEP), LONGEST_SWEEP)
         self._sweeps.append(asyncio.create_task(_sweep(sessions, period)))
 
-    @property
-    def urls(self) -> list[str]:
-        """Where it listens, with the ports that the system chose."""
-        return [
-            _url(listen, listening)
-            for listen, server in self._servers
-            for listening in server.sockets
-        ]
-
     async def stop(self) -> None:
         """Take no more, let bodies end, finish answers, close connections."""
         for sweep in self._sweeps:
             sweep.cancel()
-        for listen, server in self._servers:
-            inode = self._inodes.get(listen.address)
-            server.close()
-            if listen.path is not None and _inode(listen.path) == inode:
-                listen.path.unlink(missing_ok=True)
+        for accepting in self._accepting:
+            accepting.close()
+        self._listeners.close()
         for place in self._places:
             if place.sessions is not None:
                 place.sessions.stop()
@@ -112,43 +99,13 @@ def _limits(config: Config) -> Limits:
     )
 
 
-async def _listen(listen: Listen, http: HttpServer) -> Listening:
+async def _accept(listening: socket.socket, http: HttpServer) -> asyncio.Server:
     loop = asyncio.get_running_loop()
-    try:
-        if listen.path is not None:
-            await _check_unused(listen.path)
-            return await loop.create_unix_server(http, listen.path, backlog=_BACKLOG)
-        return await loop.create_server(
-            http, listen.host, listen.port, backlog=_BACKLOG
+    if listening.family == socket.AF_UNIX:
+        return await loop.create_unix_server(
+            http, sock=listening, backlog=BACKLOG, **_KEEP_PATH
         )
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else error
-        detail = f"cannot listen on {listen.address}: {reason}; choose another address"
-        raise CannotStart(detail) from None
-
-
-async def _check_unused(path: Path) -> None:
-    """Refuse what asyncio would not: to take the socket of a server that lives."""
-    try:
-        _reader, writer = await asyncio.open_unix_connection(path)
-    except OSError:
-        return
-    writer.close()
-    raise OSError(errno.EADDRINUSE, "in use")
-
-
-def _inode(path: Path | None) -> int | None:
-    try:
-        return None if path is None else path.stat().st_ino
-    except OSError:
-        return None
-
-
-def _url(listen: Listen, listening: socket.socket) -> str:
-    if listen.path is not None:
-        return f"unix:{listen.path}"
-    host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return await loop.create_server(http, sock=listening, backlog=BACKLOG)
 
 
 async def _sweep(sessions: Sessions, period: timedelta) -> None:

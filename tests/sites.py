@@ -1,6 +1,7 @@
 """A server in this process, and an application that it tells of uploads."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from aiohttp import web
 from wire_client import Line, Lines
 
 from bitsd.config import load
+from bitsd.listeners import Listeners
 from bitsd.server import Server
 
 CONFIG = """
@@ -32,6 +34,8 @@ class Site:
     config: Path
     lines: Lines = field(default_factory=Lines)
     server: Server | None = None
+    urls: list[str] = field(default_factory=list)
+    entered: ExitStack = field(default_factory=ExitStack)
 
     @property
     def folder(self) -> Path:
@@ -41,8 +45,7 @@ class Site:
     @property
     def url(self) -> str:
         """Scheme, host and port."""
-        assert self.server is not None
-        return self.server.urls[0]
+        return self.urls[0]
 
     @property
     def host(self) -> str:
@@ -61,7 +64,10 @@ class Site:
 
     async def start(self) -> None:
         """Start it, on a new port."""
-        self.server = Server(load(self.config))
+        config = load(self.config)
+        listeners = self.entered.enter_context(Listeners(config.listen))
+        self.urls = listeners.urls
+        self.server = Server(config, listeners)
         await self.server.start()
 
     async def stop(self) -> None:
@@ -69,6 +75,7 @@ class Site:
         if self.server is not None:
             server, self.server = self.server, None
             await server.stop()
+        self.entered.close()
 
     async def dial(self) -> Line:
         """A new connection."""

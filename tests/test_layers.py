@@ -36,6 +36,7 @@ LAYERS: dict[str, set[str]] = {
     "settings": {"quantities"},
     "rules": {"quantities", "settings"},
     "config": {"quantities", "rules", "settings"},
+    "listeners": {"config"},
     "explain": {"protocol.refusal", "codes"},
     "destination": PROTOCOL | {"cached"},
     "owners": PROTOCOL,

@@ -15,9 +15,10 @@ from wire_client import Line, Lines, create, fetch, fragment, ping, until
 from bitsd.body import FragmentBody
 from bitsd.config import from_table
 from bitsd.connection import HttpServer, Limits
+from bitsd.listeners import CannotStart, Listeners
 from bitsd.protocol.refusal import Reason
 from bitsd.routes import _status_of
-from bitsd.server import CannotStart, Server, self_test
+from bitsd.server import Server, self_test
 
 TARGET = "/in/report.dat"
 LIMITS = Limits(connections=10, header=5, idle=5, drain=5)
@@ -111,45 +112,17 @@ async def test_folder_that_cannot_hold_sessions_is_one_line(tmp_path: Path):
         "listen": [{"address": "127.0.0.1:0"}],
         "directory": [{"url": "/in", "path": str(site.folder), "upload": True}],
     }
-    server = Server(from_table(table, tmp_path))
+    server = Server(from_table(table, tmp_path), Listeners([]))
     (site.folder / "BITS-Sessions").write_text("a file")
 
     with pytest.raises(CannotStart, match="uploads need to write"):
         await server.start()
 
 
-async def test_address_in_use_leaves_nothing_listening(site: Site, tmp_path: Path):
-    taken = site.host
-    path = tmp_path / "socket"
-    table = {
-        "listen": [{"address": f"unix:{path}"}, {"address": taken}],
-        "directory": [{"url": "/in", "path": str(tmp_path)}],
-    }
-    with pytest.raises(CannotStart, match=r"cannot listen on .*in use"):
-        await Server(from_table(table, tmp_path)).start()
-
-    assert not path.exists()
-
-
 async def test_server_that_never_started_stops(tmp_path: Path):
     table = {"directory": [{"url": "/in", "path": str(tmp_path)}]}
 
-    await Server(from_table(table, tmp_path)).stop()
-
-
-async def test_socket_that_somebody_removed_does_not_hinder_the_stop(tmp_path: Path):
-    path = tmp_path / "socket"
-    table = {
-        "listen": [{"address": f"unix:{path}"}],
-        "directory": [{"url": "/in", "path": str(tmp_path)}],
-    }
-    server = Server(from_table(table, tmp_path))
-    await server.start()
-    urls = server.urls
-    path.unlink()
-    await server.stop()
-
-    assert urls == [f"unix:{path}"]
+    await Server(from_table(table, tmp_path), Listeners([])).stop()
 
 
 async def bounced(_request: web.BaseRequest) -> web.StreamResponse:
