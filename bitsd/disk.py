@@ -10,7 +10,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -294,15 +294,24 @@ class Disk:
                     if named == entry.name:
                         yield named
 
-    def clean(self, before: datetime) -> None:
-        """Remove what crashes and closed sessions left, if it is older; blocks."""
+    def missing(self, named: Iterable[SessionId]) -> list[SessionId]:
+        """Those of them that are no sessions; blocks."""
+        return [each for each in named if not (self._home(each) / record.FILE).exists()]
+
+    def clean(self, before: datetime) -> Iterator[None]:
+        """Remove what crashes and closed sessions left, if older; blocks between."""
         with os.scandir(self._folder.sessions) as entries:
-            litter = [entry for entry in entries if _is_litter(entry, before)]
-        for entry in litter:
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path, ignore_errors=True)
-            else:
-                Path(entry.path).unlink(missing_ok=True)
+            for entry in entries:
+                if _is_litter(entry, before):
+                    _remove(entry)
+                yield
+
+
+def _remove(entry: os.DirEntry[str]) -> None:
+    if entry.is_dir(follow_symlinks=False):
+        shutil.rmtree(entry.path, ignore_errors=True)
+    else:
+        Path(entry.path).unlink(missing_ok=True)
 
 
 def _is_litter(entry: os.DirEntry[str], before: datetime) -> bool:

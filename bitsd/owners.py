@@ -1,15 +1,134 @@
-"""How many sessions each user has, or each address of anonymous clients."""
+"""How many sessions each user has, or each address of anonymous clients.
 
-from collections import Counter
-from collections.abc import Set
+There is one table for each directory, in one process: whoever serves asks it, from
+there or from another process. What it holds are ids, so that being told a thing twice
+does no harm. It may hold sessions that somebody removed by hand; they are found when
+they would be in the way.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import assert_never
+
+import msgspec
 
 from .protocol.refusal import Reason, Refusal
 from .protocol.session import Session
 from .protocol.wire import SessionId
 
+#: Ids that are looked up on the disk for one session too many.
+MAXIMUM_LOOKED_UP = 1000
+
+#: Longest owner, in characters: many fit into one message.
+MAXIMUM_OWNER = 128
+
+
+class _Question(msgspec.Struct, frozen=True, tag=True):
+    """To the table of a directory, by its place in the configuration."""
+
+    directory: int
+
+
+class Admit(_Question, frozen=True, tag=True):
+    """May this owner make one more session? It is then counted, as pending."""
+
+    named: SessionId
+    owner: str
+
+
+class Made(_Question, frozen=True, tag=True):
+    """A pending session is on the disk."""
+
+    named: SessionId
+
+
+class Count(_Question, frozen=True, tag=True):
+    """These sessions are there, whatever the limit."""
+
+    owners: dict[SessionId, str]
+
+
+class Discount(_Question, frozen=True, tag=True):
+    """These sessions are there no more."""
+
+    named: list[SessionId]
+
+
+Question = Admit | Made | Count | Discount
+
+
+class Full(msgspec.Struct, frozen=True, tag=True):
+    """The owner may not: has `limit` sessions, and `made` are some of those made."""
+
+    limit: int
+    made: tuple[SessionId, ...]
+
+
+Answer = Full | None
+
+Ask = Callable[[Question], Awaitable[Answer]]
+
 
 class Owners:
-    """Whom the sessions of a directory count for.
+    """Whom the sessions of a directory count for, as those see it who serve.
+
+    Args:
+        directory: its place in the configuration.
+        ask: asks the tables, wherever they are.
+    """
+
+    def __init__(self, directory: int, ask: Ask) -> None:
+        self._directory = directory
+        self._ask = ask
+
+    async def admit(
+        self,
+        session: Session,
+        missing: Callable[[Sequence[SessionId]], list[SessionId]],
+    ) -> None:
+        """Count a session that is about to be made.
+
+        Args:
+            session: the session.
+            missing: which of these sessions are not on the disk; may block.
+
+        Raises:
+            Refusal: TOO_MANY_SESSIONS.
+        """
+        question = Admit(self._directory, session.id, owner(session))
+        full = await self._ask(question)
+        if full is not None:
+            gone = await asyncio.to_thread(missing, full.made)
+            await self.discount(*gone)
+            full = await self._ask(question)
+        if full is not None:
+            detail = f"{question.owner} has {full.limit} sessions"
+            raise Refusal(Reason.TOO_MANY_SESSIONS, detail)
+
+    async def made(self, named: SessionId) -> None:
+        """A session that was admitted is on the disk."""
+        await self._ask(Made(self._directory, named))
+
+    async def count(self, sessions: Iterable[Session]) -> None:
+        """Count sessions that there are, whatever the limit."""
+        owners = {session.id: owner(session) for session in sessions}
+        await self._ask(Count(self._directory, owners))
+
+    async def discount(self, *named: SessionId) -> None:
+        """Forget sessions; once is enough."""
+        await self._ask(Discount(self._directory, list(named)))
+
+
+def owner(session: Session) -> str:
+    """Whom a session counts for."""
+    if session.user is not None:
+        return f"user {session.user}"[:MAXIMUM_OWNER]
+    return f"address {session.address}"[:MAXIMUM_OWNER]
+
+
+class Table:
+    """The sessions of one directory.
 
     Args:
         limit: sessions of one owner at once.
@@ -18,40 +137,89 @@ class Owners:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._owners: dict[SessionId, str] = {}
-        self._counts: Counter[str] = Counter()
+        # Of each owner, in the order in which they are next to be looked up.
+        self._sessions: dict[str, dict[SessionId, None]] = {}
+        self._pending: dict[SessionId, int] = {}
 
-    @property
-    def ids(self) -> Set[SessionId]:
-        """The sessions that are counted."""
-        return self._owners.keys()
+    def admit(self, named: SessionId, owner: str, asking: int) -> Answer:
+        """Count a session that process `asking` is about to make, if it may."""
+        mine = self._sessions.get(owner, {})
+        if len(mine) < self._limit:
+            self.count({named: owner})
+            self._pending[named] = asking
+            return None
+        made = (each for each in mine if each not in self._pending)
+        some = tuple(islice(made, MAXIMUM_LOOKED_UP))
+        for each in some:
+            mine[each] = mine.pop(each)
+        return Full(self._limit, some)
 
-    def admit(self, session: Session) -> None:
-        """Count a session that is about to be made.
+    def made(self, named: SessionId) -> None:
+        """It is pending no more."""
+        self._pending.pop(named, None)
+
+    def count(self, owners: Mapping[SessionId, str]) -> None:
+        """Count those that are not."""
+        for named, owner in owners.items():
+            if named not in self._owners:
+                self._owners[named] = owner
+                self._sessions.setdefault(owner, {})[named] = None
+
+    def discount(self, named: Iterable[SessionId]) -> None:
+        """Forget them; once is enough."""
+        for each in named:
+            self._pending.pop(each, None)
+            owner = self._owners.pop(each, None)
+            if owner is not None:
+                mine = self._sessions[owner]
+                del mine[each]
+                if not mine:
+                    del self._sessions[owner]
+
+    def died(self, asking: int) -> None:
+        """What a process had pending may be on the disk or not: let it be looked up."""
+        self._pending = {
+            named: process
+            for named, process in self._pending.items()
+            if process != asking
+        }
+
+
+class Tables:
+    """The tables of all directories.
+
+    Args:
+        limits: sessions of one owner, for each directory.
+    """
+
+    def __init__(self, limits: Iterable[int]) -> None:
+        self._tables = [Table(limit) for limit in limits]
+
+    async def ask(self, question: Question) -> Answer:
+        """`answer`, to the process that the tables are in."""
+        return self.answer(question, 0)
+
+    def answer(self, question: Question, asking: int) -> Answer:
+        """Do as process `asking` says.
 
         Raises:
-            Refusal: TOO_MANY_SESSIONS.
+            IndexError: there is no such directory.
         """
-        owner = _owner(session)
-        if self._counts[owner] >= self._limit:
-            detail = f"{owner} has {self._limit} sessions"
-            raise Refusal(Reason.TOO_MANY_SESSIONS, detail)
-        self.count(session)
+        table = self._tables[question.directory]
+        match question:
+            case Admit(named=named, owner=owner):
+                return table.admit(named, owner, asking)
+            case Made(named=named):
+                table.made(named)
+            case Count(owners=owners):
+                table.count(owners)
+            case Discount(named=gone):
+                table.discount(gone)
+            case _:
+                assert_never(question)
+        return None
 
-    def count(self, session: Session) -> None:
-        """Count a session that there is, whatever the limit."""
-        self._owners[session.id] = owner = _owner(session)
-        self._counts[owner] += 1
-
-    def discount(self, named: SessionId) -> None:
-        """Forget a session; once is enough."""
-        owner = self._owners.pop(named, None)
-        if owner is not None:
-            self._counts[owner] -= 1
-            if not self._counts[owner]:
-                del self._counts[owner]
-
-
-def _owner(session: Session) -> str:
-    if session.user is not None:
-        return f"user {session.user}"
-    return f"address {session.address}"
+    def died(self, asking: int) -> None:
+        """A process is no more."""
+        for table in self._tables:
+            table.died(asking)

@@ -71,7 +71,7 @@ class Server:
             raise CannotStart(detail) from None
         timeout = place.directory.session_timeout
         period = min(max(timeout / 4, SHORTEST_SWEEP), LONGEST_SWEEP)
-        self._sweeps.append(asyncio.create_task(_sweep(sessions, period)))
+        self._sweeps.append(asyncio.create_task(_look_after(sessions, period)))
 
     async def stop(self) -> None:
         """Take no more, let bodies end, finish answers, close connections."""
@@ -108,13 +108,18 @@ async def _accept(listening: socket.socket, http: HttpServer) -> asyncio.Server:
     return await loop.create_server(http, sock=listening, backlog=BACKLOG)
 
 
-async def _sweep(sessions: Sessions, period: timedelta) -> None:
+async def _look_after(sessions: Sessions, period: timedelta) -> None:
+    """Count what is there, then forget what expires; a folder that fails is retried."""
+    counted = False
     while True:
-        await asyncio.sleep(period.total_seconds())
         try:
+            if not counted:
+                await sessions.count()
+                counted = True
             await sessions.expire()
         except OSError as error:
             journal.warn("sweep", directory=sessions.directory.url, detail=error)
+        await asyncio.sleep(period.total_seconds())
 
 
 async def self_test(http: web.Server) -> None:

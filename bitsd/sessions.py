@@ -5,7 +5,7 @@ let `Disk` act, answer. Nothing is cached: any process can serve any packet.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,12 +13,13 @@ from typing import BinaryIO
 from uuid import uuid4
 
 from . import journal
+from .batches import batches
 from .config import Directory
 from .delivery import Delivery
 from .destination import Folder
 from .disk import Disk
 from .entity import Busy, Entity, EntityGone
-from .owners import Owners
+from .owners import Owners, Tables
 from .protocol.refusal import Reason, Refusal
 from .protocol.session import Destination, Event, Session, State
 from .protocol.wire import (
@@ -59,37 +60,48 @@ class Sessions:
     """The table of active sessions ([MC-BUP] 3.2.1.3) of one directory.
 
     Args:
+        directory: its settings.
+        owners: where sessions are counted; in this object alone if not given.
         now: the clock, in UTC.
     """
 
     def __init__(
-        self, directory: Directory, *, now: Callable[[], datetime] = _now
+        self,
+        directory: Directory,
+        owners: Owners | None = None,
+        *,
+        now: Callable[[], datetime] = _now,
     ) -> None:
         self.directory = directory
+        self._owners = owners or Owners(0, Tables([directory.sessions_per_user]).ask)
         self._now = now
         self._disk = Disk(
             Folder(directory.path), durable=directory.durability == "fragment"
         )
         self._delivery = Delivery(directory, self._disk)
         self._turns = Turns()
-        self._owners = Owners(directory.sessions_per_user)
 
     async def open(self) -> None:
-        """Find the sessions that an earlier run left."""
-        await asyncio.to_thread(self._disk.prepare)
-        for session in await asyncio.to_thread(self._find):
-            self._owners.count(session)
+        """Make sure that there can be sessions.
 
-    def _find(self) -> list[Session]:
-        found = []
-        for named in self._disk.ids():
-            try:
-                found.append(self._disk.read(named))
-            except (SessionDamaged, OSError) as error:
-                journal.warn("damaged", session=named, detail=error)
-            except SessionNotFound:
-                continue  # forgotten meanwhile, or litter
-        return found
+        Raises:
+            OSError: there cannot.
+        """
+        await asyncio.to_thread(self._disk.prepare)
+
+    async def count(self) -> None:
+        """Count the sessions that an earlier run left."""
+        async for found in batches(map(self._found, self._disk.ids())):
+            await self._owners.count(filter(None, found))
+
+    def _found(self, named: SessionId) -> Session | None:
+        try:
+            return self._disk.read(named)
+        except (SessionDamaged, OSError) as error:
+            journal.warn("damaged", session=named, detail=error)
+        except SessionNotFound:
+            pass  # forgotten meanwhile, or litter
+        return None
 
     def stop(self) -> None:
         """Let the bodies end that are being read; what came of them is kept."""
@@ -106,13 +118,14 @@ class Sessions:
             Refusal: TOO_MANY_SESSIONS, LOW_SPACE, or as the destination says.
         """
         session = self._new(caller, url)
-        self._owners.admit(session)
+        await self._owners.admit(session, self._disk.missing)
         try:
             async with self._turns.take(session.id):
                 await asyncio.to_thread(self._make, session)
         except (Refusal, OSError):
-            self._owners.discount(session.id)
+            await self._owners.discount(session.id)
             raise
+        await self._owners.made(session.id)
         self._tell("created", session)
         host_id = self.directory.host_id
         fallback = int(self.directory.host_id_fallback_timeout.total_seconds())
@@ -218,7 +231,7 @@ class Sessions:
                 detail = f"closed with {session.received} bytes of {session.total}"
                 raise Refusal(Reason.MALFORMED, detail)
             await self._disk.bury(entity)
-            self._owners.discount(named)
+            await self._owners.discount(named)
             self._tell("closed", session)
 
     def _was_closed(self, named: SessionId, caller: Caller) -> bool:
@@ -259,34 +272,31 @@ class Sessions:
     async def expire(self) -> None:
         """Forget sessions that time out ([MC-BUP] 3.2.6.1), and litter."""
         now = self._now()
-        # One that is being made is counted already and not on the disk yet.
-        counted = {named for named in self._owners.ids if not self._turns.busy(named)}
-        touched = await asyncio.to_thread(self._touched)
-        for named in counted - touched.keys():
-            self._owners.discount(named)  # somebody else removed it
         timeout = self.directory.session_timeout
-        for named, last in touched.items():
-            if now - last > timeout and not self._turns.busy(named):
-                try:
-                    async with self._turns.take(named):
-                        await self._expire(named)
-                except OSError as error:
-                    journal.warn("not-expired", session=named, detail=error)
-        await asyncio.to_thread(self._disk.clean, now - LITTER_AGE)
+        async for batch in batches(self._touched()):
+            for named, last in batch:
+                if now - last > timeout and not self._turns.busy(named):
+                    await self._expire(named)
+        async for _steps in batches(self._disk.clean(now - LITTER_AGE)):
+            pass
 
-    def _touched(self) -> dict[SessionId, datetime]:
-        disk = self._disk
-        return {named: disk.touched(named) for named in disk.ids()}
+    def _touched(self) -> Iterator[tuple[SessionId, datetime]]:
+        for named in self._disk.ids():
+            yield named, self._disk.touched(named)
 
     async def _expire(self, named: SessionId) -> None:
         try:
-            entity = await self._open(named, patient=False)
-        except Busy:
-            return
-        except Refusal:
-            await self._drop(named)
-        else:
-            entity.close()
+            async with self._turns.take(named):
+                try:
+                    entity = await self._open(named, patient=False)
+                except Busy:
+                    return
+                except Refusal:
+                    await self._drop(named)
+                else:
+                    entity.close()
+        except OSError as error:
+            journal.warn("not-expired", session=named, detail=error)
 
     @asynccontextmanager
     async def _turn(
@@ -335,7 +345,7 @@ class Sessions:
         except SessionDamaged as error:
             raise Refusal(Reason.SESSION_NOT_FOUND, str(error)) from None
         except SessionNotFound as error:
-            self._owners.discount(named)
+            await self._owners.discount(named)
             raise Refusal(Reason.SESSION_NOT_FOUND, str(error)) from None
         if entity.session.expired(self._now(), self.directory.session_timeout):
             try:
@@ -351,7 +361,7 @@ class Sessions:
 
     async def _drop(self, named: SessionId, entity: Entity | None = None) -> None:
         await self._disk.delete(named, entity)
-        self._owners.discount(named)
+        await self._owners.discount(named)
 
     def _tell(self, event: str, session: Session) -> None:
         journal.note(

@@ -226,6 +226,7 @@ class Uploads:
         sessions = Sessions(Directory(**(values | settings)), now=clock)
         uploads = cls(sessions, folder, clock)
         await uploads.sessions.open()
+        await uploads.sessions.count()
         return uploads
 
     def home(self, named: SessionId) -> Path:

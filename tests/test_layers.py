@@ -32,6 +32,7 @@ LAYERS: dict[str, set[str]] = {
     "cached": set(),
     "journal": set(),
     "loops": set(),
+    "batches": set(),
     "quantities": set(),
     "settings": {"quantities"},
     "rules": {"quantities", "settings"},
@@ -47,8 +48,8 @@ LAYERS: dict[str, set[str]] = {
     "notify": PROTOCOL | {"journal", "config"},
     "delivery": PROTOCOL | {"config", "destination", "disk", "entity", "notify"},
     "sessions": PROTOCOL
-    | {"config", "delivery", "destination", "disk", "entity", "journal", "owners"}
-    | {"record", "turns"},
+    | {"batches", "config", "delivery", "destination", "disk", "entity", "journal"}
+    | {"owners", "record", "turns"},
     "answer": PROTOCOL,
     "connection": PROTOCOL | {"answer", "journal"},
     "body": PROTOCOL | {"connection"},

@@ -80,7 +80,9 @@ def test_address_in_use_leaves_nothing_listening(path: Path):
 
 
 def test_name_that_nobody_has_is_told():
-    with pytest.raises(CannotStart, match=r"^cannot listen on a\.invalid:0: (?!Unknown)"):
+    with pytest.raises(
+        CannotStart, match=r"^cannot listen on a\.invalid:0: (?!Unknown)"
+    ):
         on("a.invalid:0").__enter__()
 
 

@@ -909,10 +909,10 @@ async def test_what_is_no_session_goes_when_it_is_old(
 ):
     disk.create(new_session())
     litter(folder / "BITS-Sessions", name, *files)
-    disk.clean(OLD)
+    list(disk.clean(OLD))
     assert in_sessions(folder) == {ID, name}
 
-    disk.clean(OLD + timedelta(seconds=1))
+    list(disk.clean(OLD + timedelta(seconds=1)))
     assert in_sessions(folder) == {ID}
 
 
@@ -923,9 +923,9 @@ async def test_closed_session_is_remembered_until_that_is_old(disk: Disk, folder
     await disk.bury(await disk.open(ID))
     assert disk.closed(ID).destination == NAME
     assert list(disk.ids()) == []
-    disk.clean(datetime.now(UTC) - timedelta(minutes=1))
+    list(disk.clean(datetime.now(UTC) - timedelta(minutes=1)))
     assert disk.closed(ID).destination == NAME
-    disk.clean(datetime.now(UTC) + timedelta(minutes=1))
+    list(disk.clean(datetime.now(UTC) + timedelta(minutes=1)))
 
     assert in_sessions(folder) == set()
     assert (folder / NAME).read_bytes() == HELD
@@ -934,14 +934,14 @@ async def test_closed_session_is_remembered_until_that_is_old(disk: Disk, folder
 @pytest.mark.parametrize("name", ["notes", "closed-notes", "lost+found"])
 def test_what_is_not_ours_stays(disk: Disk, folder: Path, name: str):
     litter(folder / "BITS-Sessions", name, "request")
-    disk.clean(OLD + timedelta(days=1000))
+    list(disk.clean(OLD + timedelta(days=1000)))
 
     assert in_sessions(folder) == {name}
 
 
 async def test_old_session_is_no_litter(disk: Disk, folder):
     litter(folder / "BITS-Sessions", ID, "request", "session.json")
-    disk.clean(OLD + timedelta(days=1000))
+    list(disk.clean(OLD + timedelta(days=1000)))
 
     assert in_sessions(folder) == {ID}
 
@@ -951,7 +951,7 @@ def test_files_and_links_are_no_litter(disk: Disk, folder: Path, tmp_path: Path)
     elsewhere.mkdir()
     (folder / "BITS-Sessions" / ID).write_bytes(b"abc")
     (folder / "BITS-Sessions" / OTHER).symlink_to(elsewhere)
-    disk.clean(datetime.now(UTC) + timedelta(days=1))
+    list(disk.clean(datetime.now(UTC) + timedelta(days=1)))
 
     assert in_sessions(folder) == {ID, OTHER}
     assert elsewhere.exists()

@@ -23,9 +23,10 @@ from store_kit import (
     use_up_names,
 )
 
+from bitsd.batches import BATCH
 from bitsd.protocol.refusal import Reason
-from bitsd.protocol.wire import SessionId
-from bitsd.sessions import LITTER_AGE, Caller
+from bitsd.protocol.wire import CancelSession, SessionId
+from bitsd.sessions import LITTER_AGE, Caller, Sessions
 
 ENTITY = bytes(range(250)) * 400
 HELD = 10_000
@@ -254,17 +255,19 @@ async def test_session_that_an_administrator_removed_makes_room(folder):
     shutil.rmtree(uploads.home(named))
     with refused(Reason.SESSION_NOT_FOUND):
         await uploads.cancel(named)
-    await uploads.sessions.expire()
 
     assert await uploads.create()
 
 
-async def test_session_that_vanished_makes_room_with_the_next_sweep(folder):
-    uploads = await Uploads.open(folder, sessions_per_user=1)
-    shutil.rmtree(uploads.home(await uploads.create()))
-    await uploads.sessions.expire()
+async def test_session_that_vanished_makes_room_when_there_is_none(folder):
+    uploads = await Uploads.open(folder, sessions_per_user=2)
+    kept, vanished = await uploads.create(), await uploads.create()
+    shutil.rmtree(uploads.home(vanished))
+    made = await uploads.create()
+    with refused(Reason.TOO_MANY_SESSIONS):
+        await uploads.create()
 
-    assert await uploads.create()
+    assert uploads.on_disk == {kept, made}
 
 
 async def test_session_that_is_made_during_a_sweep_counts(folder):
@@ -576,6 +579,35 @@ async def test_session_that_cannot_be_removed_does_not_hinder_the_sweep(
 
 
 # Starting again.
+
+
+async def test_sessions_of_an_earlier_run_are_served_before_they_are_counted(folder):
+    first = await Uploads.open(folder, sessions_per_user=1)
+    named = await first.create()
+    again = Sessions(first.sessions.directory)
+    await again.open()
+    await again.create(caller("second.dat"), URL)
+    await again.count()
+    await again.count()
+    with refused(Reason.TOO_MANY_SESSIONS):
+        await again.create(caller("third.dat"), URL)
+    await again.cancel(CancelSession(named), caller())
+    with refused(Reason.TOO_MANY_SESSIONS):
+        await again.create(caller("third.dat"), URL)
+
+
+async def test_more_sessions_than_a_batch_are_counted_and_expire(folder):
+    number = BATCH * 2 + 1
+    uploads = await Uploads.open(folder, durability="publish", sessions_per_user=number)
+    for _ in range(number):
+        await uploads.create()
+    uploads.clock.forward(15 * DAY)
+    await uploads.sessions.count()
+    with refused(Reason.TOO_MANY_SESSIONS):
+        await uploads.create()
+    await uploads.sessions.expire()
+
+    assert uploads.on_disk == set()
 
 
 async def test_sessions_are_found_and_counted_after_a_restart(folder):

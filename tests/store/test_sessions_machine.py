@@ -296,6 +296,7 @@ class SessionsMachine(RuleBasedStateMachine):
     async def _restart(self) -> None:
         self.sessions = Sessions(self.directory)
         await self.sessions.open()
+        await self.sessions.count()
 
     async def _die(self) -> None:
         """Nobody is told; the kernel closes what the process had open."""

@@ -1,0 +1,40 @@
+"""A start with sessions of an earlier run."""
+
+from sites import Serve
+from store_kit import new_session
+from wire_client import create
+
+from bitsd.batches import BATCH
+from bitsd.record import write
+
+TARGET = "/in/report.dat"
+LIMIT = BATCH * 20
+
+
+def leave_sessions(site_folder, number: int) -> None:
+    """What `number` uploads of this machine left, without a disk's syncs for each."""
+    home = site_folder / "BITS-Sessions"
+    first = home / "{00000000-0000-4000-8000-000000000000}"
+    first.mkdir(parents=True)
+    write(first, new_session(address="127.0.0.1"), durable=True)
+    record = (first / "session.json").read_bytes()
+    (first / "request").touch()
+    for each in range(1, number):
+        another = home / f"{{00000000-0000-4000-8000-{each:012X}}}"
+        another.mkdir()
+        (another / "session.json").write_bytes(record)
+        (another / "request").touch()
+
+
+async def test_clients_are_served_before_all_sessions_are_counted(
+    serve: Serve, tmp_path
+):
+    leave_sessions(tmp_path / "in", LIMIT)
+    site = await serve(directory=f"sessions_per_user = {LIMIT}")
+    line = await site.dial()
+    answers = [(await line.ask(create(TARGET))).status]
+    while answers[-1] != 503:
+        answers.append((await line.ask(create(TARGET))).status)
+
+    assert answers[0] == 200
+    assert len(site.sessions) > LIMIT
