@@ -7,12 +7,14 @@ queues is lost with no process but the last.
 import errno
 import os
 import socket
+import ssl
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
 from .config import Listen
+from .tls import server_context
 
 #: Connections that may wait to be accepted.
 BACKLOG = 1024
@@ -30,6 +32,7 @@ class Listeners:
 
     Attributes:
         sockets: for the event loops of every process that accepts.
+        tls: what those of them speak TLS with that do.
         urls: where they are, with the ports that the system chose.
     """
 
@@ -37,6 +40,7 @@ class Listeners:
         self._addresses = addresses
         self._paths: list[tuple[Path, int | None]] = []
         self.sockets: list[socket.socket] = []
+        self.tls: dict[socket.socket, ssl.SSLContext] = {}
         self.urls: list[str] = []
 
     def __enter__(self) -> Self:
@@ -65,26 +69,33 @@ class Listeners:
                 path.unlink(missing_ok=True)
 
     def _open(self, listen: Listen) -> None:
+        tls = _tls(listen)
         try:
             if listen.path is not None:
-                self._open_path(listen.path)
-                return
-            for listening in _tcp(listen.host, listen.port):
-                self.sockets.append(listening)
-                self.urls.append(_url(listening))
+                _clear(listen.path)
+                found = [_listening(socket.AF_UNIX, str(listen.path))]
+                self._paths.append((listen.path, _inode(listen.path)))
+            else:
+                found = list(_tcp(listen.host, listen.port))
         except OSError as error:
             # Those of getaddrinfo have numbers of their own.
             known = error.errno in errno.errorcode
             reason = os.strerror(error.errno or 0) if known else error.strerror
             detail = f"cannot listen on {listen.address}: {reason}"
             raise CannotStart(f"{detail}; choose another address") from None
+        self.sockets += found
+        self.urls += [_url(listening, tls) for listening in found]
+        if tls is not None:
+            self.tls |= dict.fromkeys(found, tls)
 
-    def _open_path(self, path: Path) -> None:
-        _clear(path)
-        listening = _listening(socket.AF_UNIX, str(path))
-        self.sockets.append(listening)
-        self._paths.append((path, _inode(path)))
-        self.urls.append(f"unix:{path}")
+
+def _tls(listen: Listen) -> ssl.SSLContext | None:
+    if listen.certificate is None:
+        return None
+    try:
+        return server_context(listen.certificate, listen.key)
+    except ValueError as error:
+        raise CannotStart(f"{listen.address}: {error}") from None
 
 
 def _tcp(host: str, port: int) -> Iterator[socket.socket]:
@@ -134,6 +145,9 @@ def _inode(path: Path) -> int | None:
         return None
 
 
-def _url(listening: socket.socket) -> str:
+def _url(listening: socket.socket, tls: ssl.SSLContext | None) -> str:
+    if listening.family == socket.AF_UNIX:
+        return f"unix:{listening.getsockname()}"
     host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "http" if tls is None else "https"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

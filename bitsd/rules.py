@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from .settings import EVERYONE, Config, Directory, Listen
+from .tls import server_context
 
 #: Longest notification URL and host id, as IIS takes them.
 MAXIMUM_URL = 2200
@@ -34,13 +35,25 @@ def problems(table: Config | Listen | Directory) -> Iterator[str]:
                 if not getattr(table, key):
                     yield f"{key}: at least one [[{key}]] is needed"
         case Listen():
-            if not _is_address(table.address):
-                yield (
-                    f"address: not an address: {table.address!r}; "
-                    "give HOST:PORT, [V6]:PORT or unix:/PATH"
-                )
+            yield from _listen_problems(table)
         case _:
             yield from _directory_problems(table)
+
+
+def _listen_problems(listen: Listen) -> Iterator[str]:
+    if not _is_address(listen.address):
+        yield (
+            f"address: not an address: {listen.address!r}; "
+            "give HOST:PORT, [V6]:PORT or unix:/PATH"
+        )
+    if listen.certificate is None:
+        if listen.key is not None:
+            yield "key: without a certificate; set both or none"
+        return
+    try:
+        server_context(listen.certificate, listen.key)
+    except ValueError as error:
+        yield str(error)
 
 
 def _is_address(address: str) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 import sys
 from contextlib import suppress
 from datetime import timedelta
@@ -61,7 +62,8 @@ class Server:
             if place.sessions is not None:
                 await self._open(place, place.sessions)
         for listening in self._listeners.sockets:
-            self._accepting.append(await _accept(listening, self._http))
+            tls = self._listeners.tls.get(listening)
+            self._accepting.append(await _accept(listening, self._http, tls))
 
     async def _open(self, place: Place, sessions: Sessions) -> None:
         try:
@@ -99,13 +101,27 @@ def _limits(config: Config) -> Limits:
     )
 
 
-async def _accept(listening: socket.socket, http: HttpServer) -> asyncio.Server:
+async def _accept(
+    listening: socket.socket, http: HttpServer, tls: ssl.SSLContext | None
+) -> asyncio.Server:
     loop = asyncio.get_running_loop()
+    handshake = None if tls is None else http.limits.header
     if listening.family == socket.AF_UNIX:
         return await loop.create_unix_server(
-            http, sock=listening, backlog=BACKLOG, **_KEEP_PATH
+            http,
+            sock=listening,
+            backlog=BACKLOG,
+            ssl=tls,
+            ssl_handshake_timeout=handshake,
+            **_KEEP_PATH,
         )
-    return await loop.create_server(http, sock=listening, backlog=BACKLOG)
+    return await loop.create_server(
+        http,
+        sock=listening,
+        backlog=BACKLOG,
+        ssl=tls,
+        ssl_handshake_timeout=handshake,
+    )
 
 
 async def _look_after(sessions: Sessions, period: timedelta) -> None:

@@ -37,8 +37,13 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     address: Annotated[
         str, setting("`HOST:PORT`, `[V6]:PORT` or `unix:/PATH`; port 0 takes any")
     ]
-    certificate: Annotated[Path | None, setting("PEM file of the server"), LATER] = None
-    key: Annotated[Path | None, setting("PEM file of its key"), LATER] = None
+    certificate: Annotated[
+        Path | None,
+        setting("PEM file of the server's certificate and chain; then it speaks TLS"),
+    ] = None
+    key: Annotated[
+        Path | None, setting("PEM file of its key, if that is not in `certificate`")
+    ] = None
     client_ca: Annotated[
         Path | None, setting("CA of the certificates that clients must show"), LATER
     ] = None
