@@ -217,6 +217,7 @@ class _Encrypted:
         self._writer = writer
         self._file = file
         self._error: OSError | None = None
+        self._blocks = 0
 
     async def send(self, pieces: Sequence[Piece]) -> None:
         """Block by block, each when the one before is sent."""
@@ -237,13 +238,14 @@ class _Encrypted:
         buffer = memoryview(bytearray(min(TLS_BLOCK, wanted.length)))
         left: ByteRange | None = wanted
         while left:
+            if self._blocks:
+                await asyncio.sleep(0)  # a fast client is not the only one
+            self._blocks += 1
             held = await self._read(buffer[: left.length], left.first)
             if not held:
                 raise FileShrank(left)
             await self._bytes(buffer[:held])
             left = left.after(held)
-            if left:
-                await asyncio.sleep(0)  # a fast client is not the only one
 
     async def _read(self, buffer: memoryview, offset: int) -> int:
         try:

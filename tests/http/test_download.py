@@ -400,6 +400,22 @@ async def test_tls_client_that_never_reads_is_cut_off(large, tls):
         assert offer.opened[0].closed
 
 
+async def test_tls_client_that_pauses_gets_the_rest(large, tls):
+    server, context = tls
+    offer = Offer(large)
+    transports = []
+    offer.before = lambda request: transports.append(request.transport)
+    async with offer.served(tls=server):
+        streams = await offer.dial(ssl=context)
+        await ask(streams)
+        await head(streams)
+        # Nothing tells a test that a transport is full.
+        while not transports[0].get_write_buffer_size():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+        assert await streams[0].readexactly(LARGE) == bytes(LARGE)
+
+
 async def test_client_that_reads_no_parts_is_cut_off(large):
     ranges = "Range: bytes=" + ",".join(["0-9"] * 900)
     offer = Offer(large, stall_timeout=0.1)
