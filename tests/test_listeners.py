@@ -143,3 +143,12 @@ def test_path_that_somebody_removed_does_not_hinder_the_end(
     living.__exit__()
 
     assert not path.exists()
+
+
+def test_certificate_that_cannot_be_used_is_told_with_its_address():
+    listen = Listen(address="127.0.0.1:0", certificate=Path("none.pem"))
+    with (
+        pytest.raises(CannotStart, match=r"^127\.0\.0\.1:0: certificate: cannot read"),
+        Listeners([listen]),
+    ):
+        pass
