@@ -16,7 +16,8 @@ from . import report
 from .cases import cases, make_files
 from .client import MIB, Unexpected
 from .measure import Case, Result, run
-from .servers import CannotRun, Servers, missing
+from .servers import CannotRun, Servers
+from .starts import missing
 
 #: One case may take this many times its share of the time that is left.
 GENEROUS = 2.0

@@ -17,7 +17,8 @@ from .loads import (
     Upload,
 )
 from .measure import Case, Contender, Measure, Target, Unit
-from .servers import FILES, Start, aiohttp, bitsd, nginx, raw
+from .servers import FILES, Start
+from .starts import aiohttp, bitsd, nginx, raw
 
 KIB = 1 << 10
 

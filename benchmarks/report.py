@@ -14,7 +14,7 @@ from typing import Any
 
 from .client import MIB
 from .measure import Measure, Result, Row
-from .servers import nginx_built_with
+from .starts import nginx_built_with
 
 _COLUMNS = (
     "work",
