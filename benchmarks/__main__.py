@@ -13,9 +13,9 @@ from pathlib import Path
 from bitsd import quantities
 
 from . import report
-from .cases import cases, make_files
+from .cases import Scale, cases, make_files
 from .client import MIB, Unexpected
-from .measure import Case, Result, run
+from .measure import Case, Kind, Result, run
 from .servers import CannotRun, Servers
 from .starts import missing
 
@@ -25,9 +25,9 @@ GENEROUS = 2.0
 #: The files to download, an upload, and what the kernel has not given back yet.
 ROOM = 4
 
-#: Bytes of a transfer, and runs that count.
-QUICK = (64 * MIB, 3)
-THOROUGH = (1024 * MIB, 5)
+#: How much, and runs that count.
+QUICK = (Scale(64 * MIB, sessions=10_000), 3)
+THOROUGH = (Scale(1024 * MIB, sessions=100_000), 5)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,11 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     130 is what a shell makes of Ctrl-C.
     """
     given = _parser().parse_args(arguments)
-    size, runs = QUICK if given.quick else THOROUGH
-    size, runs = given.size or size, given.runs or runs
-    wanted = [c for c in cases(size) if given.only in f"{c.group}: {c.name}"]
+    scale, runs = QUICK if given.quick else THOROUGH
+    size, sessions = given.size or scale.size, given.sessions or scale.sessions
+    scale, runs = Scale(size, sessions), given.runs or runs
+    wanted = [c for c in cases(scale) if given.only in f"{c.group}: {c.name}"]
     try:
-        _check(wanted, size)
+        _check(wanted, scale)
         given.results.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=given.folder or given.results) as folder:
             _check_room(Path(folder), size)
@@ -64,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="64MiB, 3 runs")
     parser.add_argument("--size", type=_size, help="of a transfer (1GiB)")
     parser.add_argument("--runs", type=_count, help="that count of each (5)")
+    parser.add_argument("--sessions", type=_count, help="on the disk (100000)")
     parser.add_argument("--only", default="", help="part of a name, such as upload")
     parser.add_argument(
         "--minutes", type=float, default=10.0, help="later no run begins (10)"
@@ -90,11 +92,11 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _check(wanted: Sequence[Case], size: int) -> None:
+def _check(wanted: Sequence[Case], scale: Scale) -> None:
     if packages := missing():
         raise CannotRun(f"missing; install {' '.join(packages)}")
     if not wanted:
-        names = ", ".join(f"{case.group}: {case.name}" for case in cases(size))
+        names = ", ".join(f"{case.group}: {case.name}" for case in cases(scale))
         raise CannotRun(f"no case has that name; there are {names}")
     # A thousand uploads take two thousand descriptors; servers inherit the limit.
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -121,15 +123,16 @@ def _run(
             for case in members:
                 print(f"{group}: {case.name} ...", file=sys.stderr, flush=True)
                 now = time.monotonic()
-                share = (end - now) / (len(wanted) - len(results))
+                share = (end - now) / (len(wanted) - wanted.index(case))
                 until = min(end, now + GENEROUS * share)
-                results.append(run(case, servers, runs, until))
+                if result := run(case, servers, runs, until):
+                    results.append(result)
     return results
 
 
 def _together(case: Case) -> tuple[str, str]:
     """Cases alike in this share their servers."""
-    return case.group, "" if case.timed else case.name
+    return case.group, case.name if case.kind is Kind.MEMORY else ""
 
 
 if __name__ == "__main__":

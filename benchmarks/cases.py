@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .client import MIB, Load
@@ -16,7 +16,7 @@ from .loads import (
     Stalled,
     Upload,
 )
-from .measure import Case, Contender, Measure, Target, Unit
+from .measure import Case, Contender, Kind, Measure, Target, Unit
 from .servers import FILES, Start
 from .starts import aiohttp, bitsd, nginx, raw
 
@@ -49,17 +49,32 @@ _SMALL_PART = 4
 _TINY_PART = 8
 
 
-def cases(size: int) -> Iterator[Case]:
-    """All of them, in the order in which they run.
+@dataclass(frozen=True)
+class Scale:
+    """How much of everything.
 
-    Args:
-        size: bytes of an upload or a download; more makes numbers steadier.
+    Attributes:
+        size: bytes of an upload or a download.
+        sessions: on the disk, where it is measured whether more cost more; a
+            hundredth of them are uploads that stall.
     """
-    yield from _uploads(size)
-    yield from _synced_uploads(size)
-    yield from _downloads(size)
-    yield from _packets(size)
-    yield from _memory(size)
+
+    size: int
+    sessions: int
+
+    @property
+    def stalled(self) -> int:
+        """Uploads that stall."""
+        return max(8, self.sessions // 100)
+
+
+def cases(scale: Scale) -> Iterator[Case]:
+    """All of them, in the order in which they run."""
+    yield from _uploads(scale.size)
+    yield from _synced_uploads(scale.size)
+    yield from _downloads(scale.size)
+    yield from _packets(scale.size)
+    yield from _memory(scale)
 
 
 def make_files(folder: Path, size: int) -> None:
@@ -161,20 +176,19 @@ def _packets(size: int) -> Iterator[Case]:
     yield Case("packet", "Create + Close", Unit.REQUEST, [_contender(BITSD, pairs)])
 
 
-def _memory(size: int) -> Iterator[Case]:
-    length = min(64 * MIB, size // 8)
+def _memory(scale: Scale) -> Iterator[Case]:
+    length = min(64 * MIB, scale.size)
     bits = BitsUpload(8 * length, length, 8)
     put = PutUpload(8 * length, length, 8, append=True)
-    contenders = [_contender(BITSD, bits)]
-    contenders += [_contender(name, put) for name in (TUNED, AIOHTTP)]
-    yield Case("memory", "64 MiB x 8", Unit.GIB, contenders, timed=False)
-    count = min(1000, max(8, size // MIB))
-    contenders = [_contender(BITSD, Stalled(count, bits=True))]
-    others = (TUNED, AIOHTTP)
-    contenders += [_contender(name, Stalled(count, bits=False)) for name in others]
-    yield Case(
-        "memory", f"{count} stalled uploads", Unit.REQUEST, contenders, timed=False
-    )
+    loads: list[tuple[str, Load]] = [(BITSD, bits), (TUNED, put), (AIOHTTP, put)]
+    contenders = [_contender(name, load) for name, load in loads]
+    name, target = f"{length // MIB} MiB x 8", Target(Measure.PEAK, None, 60)
+    yield Case("memory", name, Unit.GIB, contenders, target, Kind.MEMORY)
+    stalled, others = Stalled(scale.stalled, bits=True), (TUNED, AIOHTTP)
+    contenders = [_contender(BITSD, stalled)]
+    contenders += [_contender(name, replace(stalled, bits=False)) for name in others]
+    name, target = f"{stalled.count} stalled uploads", Target(Measure.PEAK, None, 150)
+    yield Case("memory", name, Unit.REQUEST, contenders, target, Kind.MEMORY)
 
 
 def _contender(name: str, load: Load, start: Start | None = None) -> Contender:

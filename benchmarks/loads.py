@@ -236,6 +236,7 @@ class Stalled:
     def visit(self, port: int, _client: int) -> Iterator[Work]:
         """Begin all of them; they last until the server's memory was looked at."""
         lines = [Line(port) for _ in range(self.count)]
+        sessions: list[tuple[str, str]] = []
 
         def work() -> None:
             for number, line in enumerate(lines):
@@ -243,6 +244,7 @@ class Stalled:
                 head = request("PUT", target, Content_Length=length)
                 if self.bits:
                     session = create(line, target)
+                    sessions.append((target, session))
                     head = fragment(target, session, 0, length, length)
                 line.send(head, self.sent)
             # Nothing tells when the server has read the last of them.
@@ -251,3 +253,7 @@ class Stalled:
         yield work
         for line in lines:
             line.__exit__()
+        with Line(port) as line:
+            for target, session in sessions:
+                head = packet(target, "Cancel-Session", BITS_Session_Id=session)
+                line.ask(head, expect=(200,))

@@ -1,23 +1,29 @@
 """Runs, one server after the other in turns, and what they took.
 
-A run counts only if the machine did little else meanwhile: /proc/stat has the time
-that all processes used, and what neither server nor clients used was somebody else's.
+A run counts only if the machine did little else meanwhile. What others did is seen in
+two ways: the clocks of all processes, which are exact, but not of those that begin and
+end within a run; and /proc/stat, which misses nothing, but counts ticks.
 """
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from statistics import median
 
-from .client import Clients, Load
-from .servers import Server, Servers, Start
+from .client import MIB, Clients, Load
+from .servers import LeftOut, Server, Servers, Start, cpu_seconds, processes
 
-#: CPU of others during a run: part of a core, and seconds (a tick or two) beside.
+#: CPU of others that disturbs a run: part of a core, and seconds beside it.
 OTHERS_SHARE = 0.15
-OTHERS_SECONDS = 0.03
+OTHERS_SECONDS = 0.005
+
+#: /proc/stat has six sums of ticks of 10 ms, each rounded: so much is seen in an idle
+#: machine, too.
+STAT_ERROR_SECONDS = 0.03
 
 #: Too many runs are disturbed: then the quietest count, and the report says so.
 TRIES_PER_RUN = 2
@@ -30,9 +36,10 @@ class Unit(Enum):
 
     GIB = ("GiB", 1 << 30, "s")
     REQUEST = ("request", 1, "us")
+    START = ("start", 1, "s")
 
     def per(self, seconds: float, amount: int) -> float:
-        """Seconds per GiB, or microseconds per request."""
+        """Seconds per GiB or start, or microseconds per request."""
         _name, count, scale = self.value
         return seconds * count / amount * (1e6 if scale == "us" else 1)
 
@@ -46,15 +53,35 @@ class Measure(Enum):
 
     CPU = "cpu"
     WALL = "wall"
+    PEAK = "peak"
+
+
+class Kind(Enum):
+    """What is done with the servers of a case."""
+
+    WORK = "work"
+    """They run, and clients work with them, in turns."""
+
+    MEMORY = "memory"
+    """One run on new servers: later ones find what a server has not given back."""
+
+    START = "start"
+    """They are started again and again; loads only say how much one start is."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """The first contender takes at most `limit` times what `reference` does."""
+    """What the first contender shall take, beside `reference`.
+
+    Attributes:
+        reference: a contender; None where `limit` is absolute, in the unit of the
+            case, or in MiB for a peak.
+        limit: times what the reference takes, at most; None where that is only shown.
+    """
 
     measure: Measure
-    reference: str
-    limit: float
+    reference: str | None
+    limit: float | None
 
 
 @dataclass(frozen=True)
@@ -69,19 +96,14 @@ class Contender:
 
 @dataclass(frozen=True)
 class Case:
-    """One piece of work, for several servers.
-
-    Attributes:
-        timed: otherwise memory alone is of interest, and the first run that counts:
-            later ones find what the server has not given back.
-    """
+    """One piece of work, for several servers."""
 
     group: str
     name: str
     unit: Unit
     contenders: Sequence[Contender]
     target: Target | None = None
-    timed: bool = True
+    kind: Kind = Kind.WORK
 
 
 @dataclass(frozen=True)
@@ -105,10 +127,20 @@ class Sample:
         """Others were at work, too."""
         return self.other_cpu > OTHERS_SHARE * self.wall + OTHERS_SECONDS
 
+    def of(self, measure: Measure) -> float:
+        """Seconds, or MiB."""
+        match measure:
+            case Measure.CPU:
+                return self.cpu
+            case Measure.WALL:
+                return self.wall
+            case Measure.PEAK:
+                return self.peak / MIB
+
 
 @dataclass
 class Row:
-    """What a contender took: amounts as the case's unit has them."""
+    """What a contender took, turn by turn."""
 
     contender: Contender
     samples: list[Sample] = field(default_factory=list)
@@ -119,9 +151,9 @@ class Row:
         return [sample for sample in self.samples if not sample.disturbed]
 
     def counted(self, runs: int) -> list[Sample]:
-        """The runs that count, at most `runs`."""
+        """The runs that count; if too few were quiet, the quietest."""
         if self.trusted(runs):
-            return self.quiet[:runs]
+            return self.quiet
         return sorted(self.samples, key=lambda sample: sample.other_cpu)[:runs]
 
     def trusted(self, runs: int) -> bool:
@@ -142,56 +174,119 @@ class Result:
     runs: int
 
     def value(self, row: Row, measure: Measure) -> float:
-        """Median CPU or wall time of a row, in the unit of the case."""
-        seconds = row.median(lambda sample: _of(sample, measure), self.runs)
-        return self.case.unit.per(seconds, row.contender.load.amount)
+        """Median CPU or wall time of a row in the unit of the case, or peak in MiB."""
+        value = row.median(lambda sample: sample.of(measure), self.runs)
+        if measure is Measure.PEAK:
+            return value
+        return self.case.unit.per(value, row.contender.load.amount)
+
+    @property
+    def reference(self) -> Row | None:
+        """What the first row is compared with."""
+        if self.case.target is None:
+            return None
+        wanted = self.case.target.reference
+        return next((r for r in self.rows if r.contender.name == wanted), None)
 
     def ratio(self, row: Row, measure: Measure) -> float | None:
-        """To the reference of the target; None where there is none, or of itself."""
-        target = self.case.target
-        if target is None or row.contender.name == target.reference:
-            return None
-        reference = self.value(self._reference(target), measure)
-        return self.value(row, measure) / max(reference, 1e-9)
+        """To the reference; None where there is none, or of itself.
 
-    def _reference(self, target: Target) -> Row:
-        return next(r for r in self.rows if r.contender.name == target.reference)
+        The median of the ratios of each turn, whose runs were next to each other: what
+        changes slowly on the machine is in both.
+        """
+        if self.reference is None or row is self.reference:
+            return None
+        amounts = row.contender.load.amount / self.reference.contender.load.amount
+        return median(
+            one.of(measure) / max(other.of(measure), 1e-9) / amounts
+            for one, other in self._pairs(row, self.reference)
+        )
+
+    def _pairs(self, row: Row, reference: Row) -> list[tuple[Sample, Sample]]:
+        """The runs of each turn that count; if too few were quiet, of all turns."""
+        turns = list(zip(row.samples, reference.samples, strict=True))
+        quiet = [p for p in turns if not p[0].disturbed and not p[1].disturbed]
+        return quiet if len(quiet) >= (self.runs + 1) // 2 else turns
+
+    @property
+    def decisive(self) -> float | None:
+        """What the limit of the target is about."""
+        target = self.case.target
+        if target is None:
+            return None
+        if target.reference is None:
+            return self.value(self.rows[0], target.measure)
+        return self.ratio(self.rows[0], target.measure)
 
     @property
     def verdict(self) -> str:
-        """Whether the first contender meets the target; empty without a target."""
+        """Whether the first contender meets the target; empty without a limit."""
         target = self.case.target
-        if target is None:
+        if target is None or target.limit is None:
             return ""
-        compared = (self.rows[0], self._reference(target))
-        if not all(row.trusted(self.runs) for row in compared):
+        compared = [self.rows[0], *([self.reference] if self.reference else [])]
+        steady = target.measure is Measure.PEAK
+        if not steady and not all(row.trusted(self.runs) for row in compared):
             return "disturbed"
-        ratio = self.ratio(self.rows[0], target.measure)
-        return "met" if ratio is not None and ratio <= target.limit else "missed"
+        met = self.decisive is not None and self.decisive <= target.limit
+        return "met" if met else "missed"
 
 
-def _of(sample: Sample, measure: Measure) -> float:
-    return sample.cpu if measure is Measure.CPU else sample.wall
-
-
-def run(case: Case, servers: Servers, runs: int, until: float) -> Result:
+def run(case: Case, servers: Servers, runs: int, until: float) -> Result | None:
     """Run a case, one contender after the other in turns.
 
     Args:
+        case: what to do.
+        servers: where.
         runs: undisturbed ones wanted of each contender.
         until: on the monotonic clock; no turn begins later, but the first.
+
+    Returns:
+        None if what shall be compared cannot run here.
     """
-    started = [servers.named(c.name, c.start) for c in case.contenders]
-    rows = [Row(contender) for contender in case.contenders]
-    for row, server in zip(rows, started, strict=True):
-        sample(server, row.contender.smaller)
-    for turn in range(runs * TRIES_PER_RUN if case.timed else 1):
+    rows = [Row(c) for c in case.contenders if _can_start(c, servers)]
+    names = {row.contender.name for row in rows}
+    needed = {case.contenders[0].name}
+    if case.target is not None and case.target.reference is not None:
+        needed.add(case.target.reference)
+    if not needed <= names:
+        return None
+    for row in rows:
+        _sampled(case, servers, row.contender, row.contender.smaller)
+    for turn in range(1 if case.kind is Kind.MEMORY else runs * TRIES_PER_RUN):
         if turn and time.monotonic() > until:
             break
-        for row, server in zip(rows, started, strict=True):
-            if len(row.quiet) < runs:
-                row.samples.append(sample(server, row.contender.load))
+        # Now in this order, now in that: none always follows the same other.
+        for row in rows if turn % 2 == 0 else rows[::-1]:
+            contender = row.contender
+            row.samples.append(_sampled(case, servers, contender, contender.load))
+        if all(len(row.quiet) >= runs for row in rows):
+            break
     return Result(case, rows, runs)
+
+
+def _can_start(contender: Contender, servers: Servers) -> bool:
+    try:
+        servers.named(contender.name, contender.start)
+    except LeftOut:
+        return False
+    return True
+
+
+def _sampled(case: Case, servers: Servers, contender: Contender, load: Load) -> Sample:
+    if case.kind is Kind.START:
+        return start_sample(servers, contender)
+    return sample(servers.named(contender.name, contender.start), load)
+
+
+def start_sample(servers: Servers, contender: Contender) -> Sample:
+    """One start, until the server listens."""
+    servers.stop(contender.name)
+    others, begun = Others(), time.monotonic()
+    server = servers.named(contender.name, contender.start)
+    wall, used = time.monotonic() - begun, server.usage()
+    other_cpu = others.seconds(used.cpu)
+    return Sample(used.cpu, wall, 0.0, other_cpu, used.resident, used.peak)
 
 
 def sample(server: Server, load: Load) -> Sample:
@@ -199,18 +294,60 @@ def sample(server: Server, load: Load) -> Sample:
     server.forget_peak()
     idle = server.usage().resident
     with Clients(load, server.port) as clients:
-        used, busy, begun = server.usage().cpu, busy_seconds(), time.monotonic()
+        others = Others()
+        used, begun = server.usage().cpu, time.monotonic()
         client_cpu = clients.go()
         wall = time.monotonic() - begun
-        after, busy = server.usage(), busy_seconds() - busy
+        after = server.usage()
+        cpu = after.cpu - used
+        other_cpu = others.seconds(cpu + client_cpu)
         clients.leave()
     server.clean()
-    cpu = after.cpu - used
-    others = max(0.0, busy - cpu - client_cpu)
-    return Sample(cpu, wall, client_cpu, others, idle, after.peak)
+    return Sample(cpu, wall, client_cpu, other_cpu, idle, after.peak)
 
 
-def busy_seconds() -> float:
+class Others:
+    """What others than the benchmark do, from now on."""
+
+    def __init__(self) -> None:
+        self._stat, self._clocks = stat_seconds(), dict(clocks())
+
+    def seconds(self, ours: float) -> float:
+        """CPU of others.
+
+        Args:
+            ours: that of the server and the clients meanwhile.
+        """
+        unexplained = stat_seconds() - self._stat - ours - STAT_ERROR_SECONDS
+        seen = 0.0
+        mine = set(processes(os.getpid()))
+        for pid, seconds in clocks():
+            more = seconds - self._clocks.get(pid, 0.0)
+            if more > 0 and pid not in mine and not is_of_the_kernel(pid):
+                seen += more
+        return max(0.0, unexplained, seen)
+
+
+def clocks() -> Iterator[tuple[int, float]]:
+    """The CPU seconds of every process so far."""
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit():
+            with suppress(OSError):  # it has ended
+                yield int(path.name), cpu_seconds(int(path.name))
+
+
+def is_of_the_kernel(pid: int) -> bool:
+    """It has no program; what it does may well be on our behalf."""
+    try:
+        Path(f"/proc/{pid}/exe").readlink()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def stat_seconds() -> float:
     """What all processors did so far, and what other machines took from this one."""
     line = Path("/proc/stat").read_text("ascii").split("\n", 1)[0]
     user, nice, system, _idle, _iowait, irq, softirq, steal = line.split()[1:9]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .client import MIB
-from .measure import Measure, Result, Row
+from .measure import Kind, Measure, Result, Row
 from .starts import nginx_built_with
 
 _COLUMNS = (
@@ -98,7 +98,7 @@ def _cells(result: Result) -> Iterator[tuple[str, ...]]:
 
 def _time(result: Result, value: float) -> str:
     """With its unit; nothing where memory is looked at while clients wait."""
-    if not result.case.timed:
+    if result.case.kind is Kind.MEMORY:
         return ""
     return f"{_number(value)} {result.case.unit}"
 
@@ -121,7 +121,7 @@ def _client_cpu(result: Result, row: Row) -> float:
 def _runs(result: Result, row: Row) -> str:
     """Runs that count, and those that do not because others were at work."""
     counted = len(row.counted(result.runs))
-    if not result.case.timed:
+    if result.case.kind is Kind.MEMORY:
         return f"{counted}"
     disturbed = len(row.samples) - len(row.quiet)
     if not row.trusted(result.runs):
@@ -130,11 +130,23 @@ def _runs(result: Result, row: Row) -> str:
 
 
 def _verdict(result: Result) -> str:
+    return f"{result.verdict}: {aim(result)}" if result.verdict else ""
+
+
+def aim(result: Result) -> str:
+    """The target in words; empty where there is none."""
     target = result.case.target
-    if target is None:
+    if target is None or target.limit is None:
         return ""
-    aim = f"{target.measure.value} <= {target.limit:g} x {target.reference}"
-    return f"{result.verdict}: {aim}"
+    limit, name = f"{target.limit:g}", target.measure.value
+    if target.reference is not None:
+        return f"{name} <= {limit} x {target.reference}"
+    return f"{name} <= {limit} {unit(result, target.measure)}"
+
+
+def unit(result: Result, measure: Measure) -> str:
+    """What a measure of a case is counted in."""
+    return "MiB" if measure is Measure.PEAK else str(result.case.unit)
 
 
 def markdown(results: Sequence[Result], where: dict[str, str]) -> str:
@@ -208,7 +220,7 @@ def _bars(axis: Any, result: Result) -> None:  # noqa: ANN401
     names = [row.contender.name for row in result.rows]
     values = [result.value(row, measure) for row in result.rows]
     unit = f"{measure.value}, {case.unit}"
-    if not case.timed:
+    if case.kind is Kind.MEMORY:
         unit = "peak, MiB"
         values = [
             row.median(lambda s: s.peak, result.runs) / MIB for row in result.rows

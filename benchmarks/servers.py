@@ -4,9 +4,10 @@ import os
 import re
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -21,6 +22,10 @@ PATIENCE_SECONDS = 30.0
 
 class CannotRun(Exception):
     """The benchmarks cannot run here; one line that says what to do."""
+
+
+class LeftOut(Exception):
+    """One of the servers cannot run here, now; one line that says why."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +84,12 @@ class Server:
 
 
 def processes(pid: int) -> Iterator[int]:
-    """A process and those that it started."""
-    yield pid
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii")
-    for child in children.split():
-        yield from processes(int(child))
+    """A process and those that it started and that have not ended."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii")
+        yield pid
+        for child in children.split():
+            yield from processes(int(child))
 
 
 def cpu_seconds(pid: int) -> float:
@@ -111,22 +117,39 @@ class Servers:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._running: dict[str, Server] = {}
-        self._stack = ExitStack()
+        self._left_out: dict[str, LeftOut] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._stack.close()
+        while self._running:
+            self._running.popitem()[1].stop()
 
     def named(self, name: str, start: Start) -> Server:
-        """The server of that name."""
+        """The server of that name.
+
+        Raises:
+            LeftOut: it cannot run here; that is printed, the first time.
+        """
+        if name in self._left_out:
+            raise self._left_out[name]
         if name not in self._running:
-            folder = self._folder / name.replace(" ", "-")
+            folder = self._folder / re.sub(r"[^\w-]+", "-", name)
             (folder / UPLOADS).mkdir(parents=True, exist_ok=True)
-            self._running[name] = start(folder, self._folder / FILES)
-            self._stack.callback(self._running[name].stop)
+            try:
+                self._running[name] = start(folder, self._folder / FILES)
+            except LeftOut as why:
+                print(f"left out: {name}: {why}", file=sys.stderr)
+                self._left_out[name] = why
+                raise
         return self._running[name]
+
+    def stop(self, name: str) -> None:
+        """End the server of that name; it is started when next asked for."""
+        server = self._running.pop(name, None)
+        if server is not None:
+            server.stop()
 
 
 def spawned(folder: Path, command: Sequence[str]) -> subprocess.Popen[str]:
@@ -154,7 +177,7 @@ def started(folder: Path, command: Sequence[str]) -> Server:
     process = spawned(folder, command)
     server = Server(process, folder, port=0)
     said = process.stdout.readline() if process.stdout else ""
-    found = re.fullmatch(r"listening on http://127\.0\.0\.1:(\d+)\n", said)
+    found = re.fullmatch(r"listening on https?://127\.0\.0\.1:(\d+)\n", said)
     if found is None:
         raise _did_not_start(server)
     server.port = int(found[1])
