@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .client import MIB, Load
+from .growth import growth
 from .loads import (
     BitsUpload,
     Download,
@@ -36,7 +37,7 @@ WHOLE = "whole"
 EIGHTH = "eighth"
 
 _START: dict[str, Start] = {
-    BITSD: bitsd("publish"),
+    BITSD: bitsd(),
     TUNED: nginx(tuned=True),
     STOCK: nginx(tuned=False),
     AIOHTTP: aiohttp(),
@@ -75,6 +76,7 @@ def cases(scale: Scale) -> Iterator[Case]:
     yield from _downloads(scale.size)
     yield from _packets(scale.size)
     yield from _memory(scale)
+    yield from growth(scale.sessions)
 
 
 def make_files(folder: Path, size: int) -> None:

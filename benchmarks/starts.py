@@ -32,7 +32,7 @@ url = "/up"
 path = "up"
 upload = true
 overwrite = true
-sessions_per_user = {connections}
+sessions_per_user = 1_000_000
 durability = "{durability}"
 
 [[directory]]
@@ -74,7 +74,7 @@ http {{
 _TUNED = "client_body_buffer_size 1m; client_body_in_file_only clean;"
 
 
-def bitsd(durability: str) -> Start:
+def bitsd(durability: str = "publish") -> Start:
     """`bitsd serve --config`."""
 
     def start(folder: Path, files: Path) -> Server:

@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.cases import Scale, cases
 from benchmarks.client import MIB
+from benchmarks.growth import fill
 from benchmarks.measure import (
     Case,
     Contender,
@@ -23,6 +24,9 @@ from benchmarks.measure import (
     Unit,
 )
 from benchmarks.report import file_system, table
+from benchmarks.servers import LeftOut, Servers
+from bitsd.destination import Folder
+from bitsd.disk import Disk
 
 ROOT = Path(__file__).parent.parent
 
@@ -151,3 +155,53 @@ def test_times_are_per_unit():
 
 def test_file_system_is_that_of_the_nearest_mount():
     assert file_system(Path("/proc/self")) == "proc"
+
+
+def test_sessions_that_are_made_are_ones_that_bitsd_reads(tmp_path):
+    (tmp_path / "up").mkdir()
+    disk = Disk(Folder(tmp_path / "up"))
+
+    fill(tmp_path / "up", 5)
+
+    sessions = [disk.read(named) for named in disk.ids()]
+    assert [(s.address, s.received) for s in sessions] == [("127.0.0.2", 0)] * 5
+
+
+def test_sessions_are_made_once(tmp_path):
+    (tmp_path / "up").mkdir()
+
+    fill(tmp_path / "up", 2)
+    fill(tmp_path / "up", 5)
+
+    assert len(list(Disk(Folder(tmp_path / "up")).ids())) == 2
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(2, "met"), (1, "missed")], ids=["at it", "above it"]
+)
+def test_limit_without_a_reference_is_absolute(limit, expected):
+    some = result([DISTURBED], [DISTURBED], 1)
+    case = replace(some.case, target=Target(Measure.PEAK, None, limit))
+
+    assert Result(case, some.rows, runs=3).verdict == expected
+
+
+def test_server_that_cannot_run_is_left_out(tmp_path, capsys):
+    def start(folder, files):
+        raise LeftOut("of no use here")
+
+    with Servers(tmp_path) as servers:
+        for _ in range(2):
+            with pytest.raises(LeftOut):
+                servers.named("some", start)
+
+    assert capsys.readouterr().err == "left out: some: of no use here\n"
+
+
+def test_ratio_is_of_runs_of_one_turn():
+    ours = [replace(QUIET, cpu=cpu) for cpu in (1, 10, 100)]
+    reference = [replace(QUIET, cpu=cpu) for cpu in (2, 20, 50)]
+
+    compared = result(ours, reference, 1)
+
+    assert compared.ratio(compared.rows[0], Measure.CPU) == 0.5
