@@ -22,8 +22,10 @@ from .starts import missing
 #: One case may take this many times its share of the time that is left.
 GENEROUS = 2.0
 
-#: The files to download, an upload, and what the kernel has not given back yet.
+#: The files to download, an upload, and what the kernel has not given back yet; of
+#: each session a folder and a file of a block.
 ROOM = 4
+SESSION_BYTES = 8192
 
 #: How much, and runs that count.
 QUICK = (Scale(64 * MIB, sessions=10_000), 3)
@@ -44,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check(wanted, scale)
         given.results.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=given.folder or given.results) as folder:
-            _check_room(Path(folder), size)
+            _check_room(Path(folder), scale)
             where = report.environment(Path(folder), f"{size} bytes, {runs} runs")
             results = _run(wanted, Path(folder), size, runs, given.minutes)
     except (CannotRun, Unexpected, OSError) as error:
@@ -103,10 +105,11 @@ def _check(wanted: Sequence[Case], scale: Scale) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _check_room(folder: Path, size: int) -> None:
+def _check_room(folder: Path, scale: Scale) -> None:
     free = shutil.disk_usage(folder).free
-    if free < ROOM * size:
-        raise CannotRun(f"{folder}: {free} bytes free, {ROOM * size} needed")
+    needed = ROOM * max(scale.size, scale.peak_size) + SESSION_BYTES * scale.sessions
+    if free < needed:
+        raise CannotRun(f"{folder}: {free} bytes free, {needed} needed")
     if report.file_system(folder) in {"tmpfs", "ramfs"}:
         print("warning: a sync means nothing in memory; give --folder on a disk")
 
@@ -127,6 +130,8 @@ def _run(
                 until = min(end, now + GENEROUS * share)
                 if result := run(case, servers, runs, until):
                     results.append(result)
+    if not results:
+        raise CannotRun("nothing of that can run here")
     return results
 
 

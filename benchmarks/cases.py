@@ -8,6 +8,7 @@ from pathlib import Path
 from .client import MIB, Load
 from .growth import growth
 from .loads import (
+    Beside,
     BitsUpload,
     Download,
     Pairs,
@@ -32,6 +33,8 @@ RAW_SYNC = "C loop, sync"
 FORGETFUL = "C loop, bytes dropped"
 BARE = "aiohttp, bare"
 ONE_RANGE = "bitsd, one range"
+TWO_WORKERS = "bitsd, 2 workers"
+ALONE = "bitsd, alone"
 
 WHOLE = "whole"
 EIGHTH = "eighth"
@@ -43,7 +46,11 @@ _START: dict[str, Start] = {
     AIOHTTP: aiohttp(),
     RAW: raw("write"),
     FORGETFUL: raw("drop"),
+    TWO_WORKERS: bitsd(workers=2),
+    ALONE: bitsd(),
 }
+
+PEAK_CLIENTS = 8
 
 #: Work that costs more per byte gets fewer bytes.
 _SMALL_PART = 4
@@ -68,6 +75,11 @@ class Scale:
         """Uploads that stall."""
         return max(8, self.sessions // 100)
 
+    @property
+    def peak_size(self) -> int:
+        """Bytes sent to see how much memory that takes, whatever `size` is."""
+        return PEAK_CLIENTS * min(64 * MIB, self.size)
+
 
 def cases(scale: Scale) -> Iterator[Case]:
     """All of them, in the order in which they run."""
@@ -75,6 +87,8 @@ def cases(scale: Scale) -> Iterator[Case]:
     yield from _synced_uploads(scale.size)
     yield from _downloads(scale.size)
     yield from _packets(scale.size)
+    yield from _cores(scale.size)
+    yield _beside_stalled(scale)
     yield from _memory(scale)
     yield from growth(scale.sessions)
 
@@ -178,13 +192,37 @@ def _packets(size: int) -> Iterator[Case]:
     yield Case("packet", "Create + Close", Unit.REQUEST, [_contender(BITSD, pairs)])
 
 
+def _cores(size: int) -> Iterator[Case]:
+    """What a second process costs; how much sooner they end is in the wall time."""
+    loads: dict[str, Load] = {
+        "upload 4 MiB x 8": BitsUpload(size, 4 * MIB, 8),
+        "download whole x 8": Download(EIGHTH, size // 8, None, 8),
+    }
+    for name, load in loads.items():
+        contenders = [_contender(server, load) for server in (TWO_WORKERS, BITSD)]
+        target = Target(Measure.CPU, BITSD, 1.1)
+        yield Case("cores", name, Unit.GIB, contenders, target)
+
+
+def _beside_stalled(scale: Scale) -> Case:
+    """An upload, with and without others on the same server that do not go on."""
+    bits, stalled = BitsUpload(64 * MIB, 4 * MIB, 1), Stalled(scale.stalled, bits=True)
+    contenders = [_contender(BITSD, Beside(bits, stalled)), _contender(ALONE, bits)]
+    name = f"64 MiB beside {stalled.count} stalled"
+    target = Target(Measure.CPU, ALONE, None)
+    return Case("upload, stalled", name, Unit.GIB, contenders, target)
+
+
 def _memory(scale: Scale) -> Iterator[Case]:
-    length = min(64 * MIB, scale.size)
-    bits = BitsUpload(8 * length, length, 8)
-    put = PutUpload(8 * length, length, 8, append=True)
+    length = scale.peak_size // PEAK_CLIENTS
+    bits = BitsUpload(scale.peak_size, length, PEAK_CLIENTS)
+    put = PutUpload(scale.peak_size, length, PEAK_CLIENTS, append=True)
     loads: list[tuple[str, Load]] = [(BITSD, bits), (TUNED, put), (AIOHTTP, put)]
     contenders = [_contender(name, load) for name, load in loads]
-    name, target = f"{length // MIB} MiB x 8", Target(Measure.PEAK, None, 60)
+    name, target = (
+        f"{length // MIB} MiB x {PEAK_CLIENTS}",
+        Target(Measure.PEAK, None, 60),
+    )
     yield Case("memory", name, Unit.GIB, contenders, target, Kind.MEMORY)
     stalled, others = Stalled(scale.stalled, bits=True), (TUNED, AIOHTTP)
     contenders = [_contender(BITSD, stalled)]
@@ -208,5 +246,8 @@ def smaller(load: Load) -> Load:
             return replace(load, count=max(load.count // 8, load.connections))
         case Pairs() | Stalled():
             return replace(load, count=1)
+        case Beside():
+            few = replace(load.stalled, count=1)
+            return replace(load, load=smaller(load.load), stalled=few)
         case _:
             return load

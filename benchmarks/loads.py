@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from .client import MIB, Line, Work, create, fragment, packet, request
+from .client import MIB, Line, Load, Work, create, fragment, packet, request
 
 
 @dataclass(frozen=True)
@@ -257,3 +257,25 @@ class Stalled:
             for target, session in sessions:
                 head = packet(target, "Cancel-Session", BITS_Session_Id=session)
                 line.ask(head, expect=(200,))
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What one client does while others stall."""
+
+    load: Load
+    stalled: Stalled
+    clients: int = 1
+
+    @property
+    def amount(self) -> int:
+        """That of the client who does not stall."""
+        return self.load.amount
+
+    @contextmanager
+    def visit(self, port: int, client: int) -> Iterator[Work]:
+        """Let them stall, and then work."""
+        with self.stalled.visit(port, client) as stall:
+            stall()
+            with self.load.visit(port, client) as work:
+                yield work

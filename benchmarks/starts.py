@@ -11,6 +11,7 @@ from .servers import (
     HERE,
     UPLOADS,
     CannotRun,
+    LeftOut,
     Server,
     Start,
     spawned,
@@ -22,6 +23,7 @@ from .servers import (
 CONNECTIONS = 4096
 
 _BITSD = """\
+{workers}
 maximum_connections = {connections}
 
 [[listen]]
@@ -74,20 +76,36 @@ http {{
 _TUNED = "client_body_buffer_size 1m; client_body_in_file_only clean;"
 
 
-def bitsd(durability: str = "publish") -> Start:
-    """`bitsd serve --config`."""
+def bitsd(durability: str = "publish", *, workers: int | None = None) -> Start:
+    """`bitsd serve --config`.
+
+    It is left out where bitsd does not know a setting that it needs.
+    """
 
     def start(folder: Path, files: Path) -> Server:
         config = folder / "bitsd.toml"
         text = _BITSD.format(
-            durability=durability, files=files, connections=CONNECTIONS
+            workers=f"workers = {workers}" if workers else "",
+            durability=durability,
+            files=files,
+            connections=CONNECTIONS,
         )
         config.write_text(text, "utf-8")
-        return started(
-            folder, [sys.executable, "-m", "bitsd", "serve", "--config", str(config)]
-        )
+        if workers:
+            _check_config(config)
+        command = [sys.executable, "-m", "bitsd", "serve", "--config", str(config)]
+        return started(folder, command)
 
     return start
+
+
+def _check_config(config: Path) -> None:
+    """Leave a server out whose settings are of another version of bitsd."""
+    command = [sys.executable, "-m", "bitsd", "check-config", str(config)]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    if checked.returncode:
+        problem = checked.stderr.partition("\n")[0]
+        raise LeftOut(problem.removeprefix(f"bitsd: {config}: "))
 
 
 def aiohttp(*, bare: bool = False) -> Start:
