@@ -35,6 +35,8 @@ BARE = "aiohttp, bare"
 ONE_RANGE = "bitsd, one range"
 TWO_WORKERS = "bitsd, 2 workers"
 ALONE = "bitsd, alone"
+BITSD_TLS = "bitsd, TLS"
+TUNED_TLS = "nginx tuned, TLS"
 
 WHOLE = "whole"
 EIGHTH = "eighth"
@@ -48,6 +50,8 @@ _START: dict[str, Start] = {
     FORGETFUL: raw("drop"),
     TWO_WORKERS: bitsd(workers=2),
     ALONE: bitsd(),
+    BITSD_TLS: bitsd(tls=True),
+    TUNED_TLS: nginx(tuned=True, tls=True),
 }
 
 PEAK_CLIENTS = 8
@@ -86,6 +90,7 @@ def cases(scale: Scale) -> Iterator[Case]:
     yield from _uploads(scale.size)
     yield from _synced_uploads(scale.size)
     yield from _downloads(scale.size)
+    yield from _encrypted(scale.size)
     yield from _packets(scale.size)
     yield from _cores(scale.size)
     yield _beside_stalled(scale)
@@ -176,6 +181,24 @@ def _twenty_ranges(size: int) -> Case:
     ]
     target = Target(Measure.CPU, ONE_RANGE, 1.3)
     return Case("download", "20 ranges of 256 KiB", Unit.GIB, contenders, target)
+
+
+def _encrypted(size: int) -> Iterator[Case]:
+    """Both negotiate the same cipher, of which the client makes sure."""
+    bits = BitsUpload(size, 4 * MIB, 1, tls=True)
+    files = PutUpload(size, 4 * MIB, 1, append=False, tls=True)
+    whole = Download(WHOLE, size, None, 1, tls=True)
+    loads: dict[str, tuple[Load, Load]] = {
+        "upload 4 MiB x 1": (bits, files),
+        "download whole x 1": (whole, whole),
+    }
+    for name, (ours, theirs) in loads.items():
+        contenders = [
+            _contender(BITSD_TLS, ours),
+            _contender(TUNED_TLS, theirs),
+        ]
+        target = Target(Measure.CPU, TUNED_TLS, 1.5)
+        yield Case("TLS", name, Unit.GIB, contenders, target)
 
 
 def _packets(size: int) -> Iterator[Case]:

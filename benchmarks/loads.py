@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .client import MIB, Line, Load, Work, create, fragment, packet, request
 
@@ -15,6 +15,7 @@ class Upload:
     size: int
     fragment: int
     clients: int
+    tls: bool = field(default=False, kw_only=True)
 
     @property
     def amount(self) -> int:
@@ -40,7 +41,7 @@ class BitsUpload(Upload):
         """Create, fragments, Cancel."""
         target, fragments = f"/up/upload-{client}", self._fragments()
         total = sum(fragments) + 1
-        with Line(port) as line:
+        with Line(port, tls=self.tls) as line:
             session = create(line, target)
 
             def work() -> None:
@@ -68,7 +69,7 @@ class PutUpload(Upload):
     @contextmanager
     def visit(self, port: int, client: int) -> Iterator[Work]:
         """PUT after PUT."""
-        with Line(port) as line:
+        with Line(port, tls=self.tls) as line:
 
             def work() -> None:
                 for number, length in enumerate(self._fragments()):
@@ -92,6 +93,7 @@ class Download:
     size: int
     range: int | None
     clients: int
+    tls: bool = field(default=False, kw_only=True)
 
     @property
     def amount(self) -> int:
@@ -115,7 +117,7 @@ class Download:
         if self.range is not None:
             heads = [request("GET", target, Range=r) for r in self._ranges(client)]
         expected = 200 if self.range is None else 206
-        with Line(port) as line:
+        with Line(port, tls=self.tls) as line:
 
             def work() -> None:
                 for head in heads:

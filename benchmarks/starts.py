@@ -28,6 +28,7 @@ maximum_connections = {connections}
 
 [[listen]]
 address = "127.0.0.1:0"
+{encryption}
 
 [[directory]]
 url = "/up"
@@ -40,6 +41,11 @@ durability = "{durability}"
 [[directory]]
 url = "/files"
 path = "{files}"
+"""
+
+_BITSD_TLS = """\
+certificate = "{certificate}"
+key = "{key}"
 """
 
 _NGINX = """\
@@ -62,7 +68,8 @@ http {{
     scgi_temp_path unused;
     uwsgi_temp_path unused;
     server {{
-        listen 127.0.0.1:{port} backlog=1024;
+        listen 127.0.0.1:{port} {ssl} backlog=1024;
+        {encryption}
         location /up/ {{
             root .;
             dav_methods PUT;
@@ -73,10 +80,16 @@ http {{
     }}
 }}
 """
+_NGINX_TLS = """\
+ssl_certificate {certificate};
+        ssl_certificate_key {key};
+        ssl_protocols TLSv1.3;"""
 _TUNED = "client_body_buffer_size 1m; client_body_in_file_only clean;"
 
 
-def bitsd(durability: str = "publish", *, workers: int | None = None) -> Start:
+def bitsd(
+    durability: str = "publish", *, workers: int | None = None, tls: bool = False
+) -> Start:
     """`bitsd serve --config`.
 
     It is left out where bitsd does not know a setting that it needs.
@@ -86,12 +99,13 @@ def bitsd(durability: str = "publish", *, workers: int | None = None) -> Start:
         config = folder / "bitsd.toml"
         text = _BITSD.format(
             workers=f"workers = {workers}" if workers else "",
+            encryption=_BITSD_TLS.format(**certificate(folder.parent)) if tls else "",
             durability=durability,
             files=files,
             connections=CONNECTIONS,
         )
         config.write_text(text, "utf-8")
-        if workers:
+        if workers or tls:
             _check_config(config)
         command = [sys.executable, "-m", "bitsd", "serve", "--config", str(config)]
         return started(folder, command)
@@ -132,7 +146,7 @@ def raw(mode: str) -> Start:
     return start
 
 
-def nginx(*, tuned: bool) -> Start:
+def nginx(*, tuned: bool, tls: bool = False) -> Start:
     """One nginx worker; tuned for uploads, or with the buffers it comes with."""
 
     def start(folder: Path, files: Path) -> Server:
@@ -144,6 +158,8 @@ def nginx(*, tuned: bool) -> Start:
             connections=CONNECTIONS,
             access_log="off" if tuned else "access.log",
             port=port,
+            ssl="ssl" if tls else "",
+            encryption=_NGINX_TLS.format(**certificate(folder.parent)) if tls else "",
             body=_TUNED if tuned else "",
             files=files,
         )
@@ -156,6 +172,24 @@ def nginx(*, tuned: bool) -> Start:
         return server
 
     return start
+
+
+def certificate(folder: Path) -> dict[str, Path]:
+    """One for this host and its key, made with openssl when first asked for.
+
+    Raises:
+        LeftOut: openssl is missing.
+    """
+    made = {"certificate": folder / "certificate.pem", "key": folder / "key.pem"}
+    program = shutil.which("openssl")
+    if program is None:
+        raise LeftOut("openssl is missing")
+    if not made["certificate"].exists():
+        command = [program, "req", "-x509", "-nodes", "-subj", "/CN=localhost"]
+        command += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+        command += ["-keyout", str(made["key"]), "-out", str(made["certificate"])]
+        subprocess.run(command, capture_output=True, check=True)
+    return made
 
 
 def required_program(name: str) -> str:
