@@ -21,6 +21,7 @@ from .loads import (
 from .measure import Case, Contender, Kind, Measure, Target, Unit
 from .servers import FILES, Start
 from .starts import aiohttp, bitsd, nginx, raw
+from .tus import TusUpload, tus
 
 KIB = 1 << 10
 
@@ -37,6 +38,7 @@ TWO_WORKERS = "bitsd, 2 workers"
 ALONE = "bitsd, alone"
 BITSD_TLS = "bitsd, TLS"
 TUNED_TLS = "nginx tuned, TLS"
+TUS = "@tus/server"
 
 WHOLE = "whole"
 EIGHTH = "eighth"
@@ -52,6 +54,7 @@ _START: dict[str, Start] = {
     ALONE: bitsd(),
     BITSD_TLS: bitsd(tls=True),
     TUNED_TLS: nginx(tuned=True, tls=True),
+    TUS: tus(),
 }
 
 PEAK_CLIENTS = 8
@@ -130,6 +133,8 @@ def _uploads(size: int) -> Iterator[Case]:
             (RAW, append),
             (FORGETFUL, append),
         ]
+        if fragment >= 4 * MIB and clients == 1:
+            loads.append((TUS, TusUpload(amount, fragment, clients)))
         contenders = [_contender(name, load) for name, load in loads]
         target = Target(Measure.CPU, TUNED, limit)
         yield Case("upload", name, Unit.GIB, contenders, target)

@@ -86,6 +86,19 @@ class Line:
 
     def receive(self, *expected: int) -> bytes:
         """The header of an answer whose body is read and forgotten."""
+        head, held = self._header(expected)
+        length = _LENGTH.search(head)
+        remaining = (int(length[1]) if length else 0) - held
+        while remaining:
+            remaining -= self._read(0, min(remaining, MIB))
+        return head
+
+    def receive_last(self, *expected: int) -> bytes:
+        """The header of an answer; of its body nobody knows where it ends."""
+        return self._header(expected)[0]
+
+    def _header(self, expected: Sequence[int]) -> tuple[bytes, int]:
+        """A header, and how much of the body came with it."""
         held, end = 0, -1
         while end < 0:
             held += self._read(held, MIB)
@@ -93,11 +106,7 @@ class Line:
         head = bytes(_VIEW[: end + 4])
         if int(head[9:12]) not in expected:
             raise Unexpected(head.decode("latin-1").strip())
-        length = _LENGTH.search(head)
-        remaining = (int(length[1]) if length else 0) - (held - len(head))
-        while remaining:
-            remaining -= self._read(0, min(remaining, MIB))
-        return head
+        return head, held - len(head)
 
     def ask(self, head: bytes, body: int = 0, *, expect: Sequence[int]) -> bytes:
         """Send a request and receive its answer."""
