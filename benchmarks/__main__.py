@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bitsd import quantities
 
-from . import report
+from . import picture, report
 from .cases import Scale, cases, make_files
 from .client import MIB, Unexpected
 from .measure import Case, Kind, Result, run
@@ -56,9 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     print(report.markdown(results, where))
     written = report.write(results, where, given.results)
-    print("\n".join(f"written: {path}" for path in written))
-    if not any(path.suffix == ".png" for path in written):
+    drawing = written[0].with_suffix(".png")
+    if picture.draw(results, where, drawing):
+        written.append(drawing)
+    else:
         print("no picture: it needs matplotlib, pip install -e '.[bench]'")
+    print("\n".join(f"written: {path}" for path in written))
     return 0
 
 

@@ -51,7 +51,7 @@ class Unit(Enum):
 class Measure(Enum):
     """What a target is about."""
 
-    CPU = "cpu"
+    CPU = "CPU"
     WALL = "wall"
     PEAK = "peak"
 
@@ -179,6 +179,11 @@ class Result:
         if measure is Measure.PEAK:
             return value
         return self.case.unit.per(value, row.contender.load.amount)
+
+    @property
+    def measure(self) -> Measure:
+        """What the case is about."""
+        return Measure.CPU if self.case.target is None else self.case.target.measure
 
     @property
     def reference(self) -> Row | None:

@@ -1,6 +1,5 @@
-"""Results as a table in Markdown, as JSON, and as a picture."""
+"""Results as tables in Markdown, and as JSON."""
 
-import importlib
 import json
 import os
 import platform
@@ -16,7 +15,9 @@ from .client import MIB
 from .measure import Kind, Measure, Result, Row
 from .starts import nginx_built_with
 
-_COLUMNS = (
+_SUMMARY = ("work", "bitsd", "reference", "x", "target", "verdict")
+
+COLUMNS = (
     "work",
     "server",
     "CPU",
@@ -62,6 +63,28 @@ def file_system(folder: Path) -> str:
     return max(enumerate(around), key=lambda m: (len(m[1][0]), m[0]))[1][1]
 
 
+def summary(results: Sequence[Result]) -> str:
+    """A table in Markdown with a line for each case."""
+    lines = [_line(_SUMMARY), _line("-" * len(_SUMMARY))]
+    for result in results:
+        case, measure, reference = result.case, result.measure, result.reference
+        other = ""
+        if reference is not None:
+            value = number(result.value(reference, measure))
+            other = f"{reference.contender.name}: {value}"
+        value = number(result.value(result.rows[0], measure))
+        cells = (
+            f"{case.group}: {case.name}",
+            f"{value} {unit(result, measure)} {measure.value}",
+            other,
+            _ratio(result, result.rows[0], measure),
+            limit(result),
+            result.verdict,
+        )
+        lines.append(_line(cells))
+    return "\n".join(lines) + "\n"
+
+
 def table(results: Sequence[Result]) -> str:
     """A table in Markdown for each group."""
     lines: list[str] = []
@@ -69,7 +92,7 @@ def table(results: Sequence[Result]) -> str:
     for result in results:
         if result.case.group != group:
             group = result.case.group
-            lines += ["", f"## {group}", "", _line(_COLUMNS), _line("-" * 11)]
+            lines += ["", f"## {group}", "", _line(COLUMNS), _line("-" * 11)]
         lines += [_line(cells) for cells in _cells(result)]
     return "\n".join(lines).lstrip("\n") + "\n"
 
@@ -100,10 +123,10 @@ def _time(result: Result, value: float) -> str:
     """With its unit; nothing where memory is looked at while clients wait."""
     if result.case.kind is Kind.MEMORY:
         return ""
-    return f"{_number(value)} {result.case.unit}"
+    return f"{number(value)} {result.case.unit}"
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Three digits, without an exponent."""
     return f"{float(f'{value:.3g}'):g}"
 
@@ -138,10 +161,25 @@ def aim(result: Result) -> str:
     target = result.case.target
     if target is None or target.limit is None:
         return ""
-    limit, name = f"{target.limit:g}", target.measure.value
-    if target.reference is not None:
-        return f"{name} <= {limit} x {target.reference}"
-    return f"{name} <= {limit} {unit(result, target.measure)}"
+    name = f" {target.reference}" if target.reference is not None else ""
+    return f"{target.measure.value} {limit(result)}{name}"
+
+
+def limit(result: Result) -> str:
+    """The number of a target; empty where there is none."""
+    target = result.case.target
+    if target is None or target.limit is None:
+        return ""
+    of = "x" if target.reference is not None else unit(result, target.measure)
+    return f"<= {target.limit:g} {of}"
+
+
+def reading(result: Result) -> str:
+    """What is held against the limit of the target."""
+    if result.reference is None:
+        value = number(result.value(result.rows[0], result.measure))
+        return f"{value} {unit(result, result.measure)}"
+    return f"{_ratio(result, result.rows[0], result.measure)} x"
 
 
 def unit(result: Result, measure: Measure) -> str:
@@ -152,7 +190,8 @@ def unit(result: Result, measure: Measure) -> str:
 def markdown(results: Sequence[Result], where: dict[str, str]) -> str:
     """The whole report."""
     facts = "\n".join(f"- {name}: {value}" for name, value in where.items())
-    return f"# bitsd beside others\n\n{facts}\n\n{table(results)}"
+    tables = f"{summary(results)}\n{table(results)}"
+    return f"# bitsd beside others\n\n{facts}\n\n{tables}"
 
 
 def write(results: Sequence[Result], where: dict[str, str], folder: Path) -> list[Path]:
@@ -162,8 +201,7 @@ def write(results: Sequence[Result], where: dict[str, str], folder: Path) -> lis
     text.write_text(markdown(results, where), "utf-8")
     content = {"environment": where, "results": [_plain(r) for r in results]}
     facts.write_text(json.dumps(content, indent=1), "utf-8")
-    picture = folder / f"{stem}.png"
-    return [text, facts, *([picture] if _draw(results, where, picture) else [])]
+    return [text, facts]
 
 
 def _plain(result: Result) -> dict[str, Any]:
@@ -188,47 +226,3 @@ def _plain(result: Result) -> dict[str, Any]:
         "verdict": _verdict(result),
         "rows": rows,
     }
-
-
-def _draw(results: Sequence[Result], where: dict[str, str], path: Path) -> bool:
-    """A row of bars per case; False without matplotlib, which is optional."""
-    try:
-        matplotlib = importlib.import_module("matplotlib")
-        matplotlib.use("Agg")
-        pyplot = importlib.import_module("matplotlib.pyplot")
-    except ImportError:
-        return False
-    columns = 3
-    count = -(-len(results) // columns)
-    figure, axes = pyplot.subplots(count, columns, squeeze=False, layout="constrained")
-    figure.set_size_inches(5 * columns, 2.2 * count)
-    for axis in axes.flat[len(results) :]:
-        axis.set_axis_off()
-    for axis, result in zip(axes.flat, results, strict=False):
-        _bars(axis, result)
-    figure.suptitle(f"{where['date']}, bitsd {where['bitsd']}, {where['CPU']}")
-    pyplot.rcParams["savefig.dpi"] = 100
-    figure.savefig(path)
-    pyplot.close(figure)
-    return True
-
-
-# An object of matplotlib's, which need not be installed.
-def _bars(axis: Any, result: Result) -> None:  # noqa: ANN401
-    case = result.case
-    measure = case.target.measure if case.target else Measure.CPU
-    names = [row.contender.name for row in result.rows]
-    values = [result.value(row, measure) for row in result.rows]
-    unit = f"{measure.value}, {case.unit}"
-    if case.kind is Kind.MEMORY:
-        unit = "peak, MiB"
-        values = [
-            row.median(lambda s: s.peak, result.runs) / MIB for row in result.rows
-        ]
-    colours = ["tab:blue", *["tab:gray"] * (len(names) - 1)]
-    bars = axis.barh(names, values, color=colours)
-    axis.bar_label(bars, [_number(v) for v in values], padding=2, fontsize=7)
-    axis.margins(x=0.15)
-    axis.invert_yaxis()
-    axis.tick_params(labelsize=7)
-    axis.set_title(f"{case.group}: {case.name} ({unit})", fontsize=8)

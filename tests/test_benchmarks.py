@@ -24,7 +24,7 @@ from benchmarks.measure import (
     Target,
     Unit,
 )
-from benchmarks.report import file_system, table
+from benchmarks.report import COLUMNS, file_system, summary, table
 from benchmarks.servers import LeftOut, Servers
 from bitsd.destination import Folder
 from bitsd.disk import Disk
@@ -63,7 +63,7 @@ def ran(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 def test_every_case_and_server_has_a_row(tmp_path):
     needed("nginx")
     needed("gcc")
-
+    results = tmp_path / "results"
     few = ("--size", "2MiB", "--sessions", "20", "--runs", "1")
     npm = tmp_path / "programs" / "npm"
     npm.parent.mkdir()
@@ -71,7 +71,7 @@ def test_every_case_and_server_has_a_row(tmp_path):
     npm.chmod(0o755)
     path = f"{npm.parent}:{os.environ['PATH']}"
 
-    done = ran(*few, "--results", str(tmp_path / "results"), PATH=path)
+    done = ran(*few, "--results", str(results), PATH=path)
 
     assert done.returncode == 0, done.stderr
     left_out = re.findall(r"^left out: (.+?): ", done.stderr, re.MULTILINE)
@@ -83,9 +83,9 @@ def test_every_case_and_server_has_a_row(tmp_path):
         if contender.name not in left_out
     ]
     lines = [line.split(" | ") for line in done.stdout.splitlines()]
-    rows = [(cells[0][2:], cells[1]) for cells in lines if len(cells) > 2]
+    rows = [(cells[0][2:], cells[1]) for cells in lines if len(cells) == len(COLUMNS)]
     assert [row for row in rows if row[1] not in {"server", "-"}] == expected
-    written = json.loads(next((tmp_path / "results").glob("*.json")).read_text("utf-8"))
+    written = json.loads(next(results.glob("*.json")).read_text("utf-8"))
     found = [
         (result["work"], row["server"])
         for result in written["results"]
@@ -93,8 +93,8 @@ def test_every_case_and_server_has_a_row(tmp_path):
         if all(sample["cpu"] > 0 for sample in row["samples"])
     ]
     assert found == expected
-    assert next((tmp_path / "results").glob("*.md")).read_text("utf-8") in done.stdout
-    assert not [path for path in (tmp_path / "results").iterdir() if path.is_dir()]
+    assert next(results.glob("*.md")).read_text("utf-8") in done.stdout
+    assert not [path for path in results.iterdir() if path.is_dir()]
 
 
 def test_what_is_missing_is_named(tmp_path):
@@ -155,6 +155,23 @@ def test_table_says_how_many_runs_were_dropped():
         "3, 1 dropped",
         "4",
     ]
+
+
+def test_summary_is_a_line_for_a_case():
+    text = summary([result([QUIET] * 3, [replace(QUIET, cpu=2)] * 3, 0.4)])
+
+    line = "| upload: some | 1 s/GiB CPU | other: 2 | 0.50 | <= 0.4 x | missed |"
+    assert text.splitlines()[2:] == [line]
+
+
+def test_summary_of_a_limit_without_a_reference():
+    some = result([QUIET], [QUIET], 1)
+    case = replace(some.case, target=Target(Measure.PEAK, None, 3))
+
+    text = summary([Result(case, some.rows, runs=1)])
+
+    line = "| upload: some | 2 MiB peak |  |  | <= 3 MiB | met |"
+    assert text.splitlines()[2:] == [line]
 
 
 def test_times_are_per_unit():
