@@ -1,6 +1,5 @@
 """Whether many sessions on the disk make one of them dearer."""
 
-import asyncio
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,7 +65,7 @@ def fill(uploads: Path, count: int) -> None:
         return
     disk, first = Disk(folder), _session()
     disk.prepare()
-    asyncio.run(disk.create(first))
+    disk.create(first)
     record = disk.request(first.id).with_name("session.json").read_bytes()
     for _ in range(count - 1):
         home = disk.request(_session().id).parent
