@@ -1,6 +1,7 @@
 """Whether many sessions on the disk make one of them dearer."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +23,10 @@ from .starts import bitsd
 FEW = 10
 _PART = 64 << 10
 
+#: A server that uses less of a core than this, when it is looked at, is at rest.
+_IDLE = 0.02
+_LOOK_SECONDS = 1.0
+
 #: Small uploads of a run; each takes a dozen syncs.
 _UPLOADS = 64
 
@@ -39,7 +44,9 @@ def growth(count: int) -> Iterator[Case]:
     for step, name in enumerate(STEPS):
         load = SmallUploads(max(1, min(_UPLOADS, count // FEW)), step)
         smaller = replace(load, count=1)
-        contenders = [Contender(n, s, load, smaller) for n, s in starts.items()]
+        contenders = [
+            Contender(n, settled(s), load, smaller) for n, s in starts.items()
+        ]
         target = Target(Measure.CPU, list(starts)[1], 1.1)
         yield Case("growth", name, Unit.REQUEST, contenders, target)
     once = SmallUploads(1, 0)
@@ -56,6 +63,20 @@ def filled(start: Start, count: int) -> Start:
         return start(folder, files)
 
     return start_filled
+
+
+def settled(start: Start) -> Start:
+    """A server that has counted what it found, which it does while it serves."""
+
+    def start_settled(folder: Path, files: Path) -> Server:
+        server = start(folder, files)
+        used, quiet = -1.0, server.usage().cpu
+        while quiet - used > _IDLE * _LOOK_SECONDS:
+            time.sleep(_LOOK_SECONDS)
+            used, quiet = quiet, server.usage().cpu
+        return server
+
+    return start_settled
 
 
 def fill(uploads: Path, count: int) -> None:
