@@ -17,7 +17,7 @@ test: .venv/test
 test-fast: .venv-fast/test
 	.venv-fast/bin/pytest -q -n auto
 
-# bitsd against nginx and others: about ten minutes, on a machine that is idle.
+# bitsd against nginx and others: at most a quarter of an hour, on a machine that is idle.
 bench: .venv/bench
 	$(BIN)/python -m benchmarks
 
