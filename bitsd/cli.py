@@ -1,21 +1,20 @@
 """The `bitsd` command."""
 
 import argparse
-import asyncio
 import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from . import __version__, journal, loops
+from . import __version__, journal
 from .config import Config, ConfigError, for_folder, load, warnings
 from .explain import ACCEPTED, explain
 from .listeners import CannotStart, Listeners
-from .server import Server
+from .supervisor import Supervisor
+from .worker import serve_alone
 
 _FOLDER = Path("images")
 
@@ -100,11 +99,19 @@ def _serve(given: argparse.Namespace) -> int:
     if given.config is not None:
         for warning in warnings(config):
             journal.log.warning("%s", warning)
-    with (
-        Listeners(config.listen) as listeners,
-        asyncio.Runner(loop_factory=loops.factory()) as runner,
-    ):
-        runner.run(_run(config, listeners, hint=given.config is None))
+
+    def ready() -> None:
+        with suppress(OSError):  # that nobody reads it is no reason not to serve
+            for url in listeners.urls:
+                print(f"listening on {url}", flush=True)
+            if given.config is None:
+                _print_hint(listeners.urls[0] + config.directory[0].url.rstrip("/"))
+
+    with Listeners(config.listen) as listeners:
+        if config.workers == 1:
+            serve_alone(config, listeners, ready)
+        else:
+            Supervisor(config, listeners, ready).run()
     return 0
 
 
@@ -120,25 +127,6 @@ def _folder_config(given: argparse.Namespace) -> Config:
         url=given.url or "/images",
         overwrite=given.overwrite,
     )
-
-
-async def _run(config: Config, listeners: Listeners, *, hint: bool) -> None:
-    """Serve until a signal asks to stop."""
-    server = Server(config, listeners)
-    await server.start()
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    # A daemon's way to say "read your files again"; there are none yet to read.
-    loop.add_signal_handler(signal.SIGHUP, journal.note, "nothing-to-reload")
-    with suppress(OSError):  # that nobody reads it is no reason not to serve
-        for url in listeners.urls:
-            print(f"listening on {url}", flush=True)
-        if hint:
-            _print_hint(listeners.urls[0] + config.directory[0].url.rstrip("/"))
-    await stop.wait()
-    await server.stop()
 
 
 def _print_hint(url: str) -> None:

@@ -9,10 +9,11 @@ they would be in the way.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import assert_never
+from typing import Self, assert_never
 
 import msgspec
 
+from .config import Directory
 from .protocol.refusal import Reason, Refusal
 from .protocol.session import Session
 from .protocol.wire import SessionId
@@ -191,6 +192,11 @@ class Tables:
     Args:
         limits: sessions of one owner, for each directory.
     """
+
+    @classmethod
+    def of(cls, directories: Iterable[Directory]) -> Self:
+        """Those of a configuration."""
+        return cls(directory.sessions_per_user for directory in directories)
 
     def __init__(self, limits: Iterable[int]) -> None:
         self._tables = [Table(limit) for limit in limits]

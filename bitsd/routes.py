@@ -21,6 +21,7 @@ from .connection import Connection, response
 from .destination import REPLIES, Folder, destination, names
 from .disk import refusal_of
 from .download import respond
+from .owners import Owners
 from .protocol import wire
 from .protocol.refusal import Reason, Refusal
 from .protocol.wire import (
@@ -55,11 +56,11 @@ class Place:
         sessions: None where uploads are not enabled.
     """
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, owners: Owners) -> None:
         self.directory = directory
         self.prefix = tuple(filter(None, names(directory.url)))
         self.folder = Folder(directory.path)
-        self.sessions = Sessions(directory) if directory.upload else None
+        self.sessions = Sessions(directory, owners) if directory.upload else None
 
 
 class Routes:

@@ -15,6 +15,7 @@ from .body import FragmentBody
 from .config import Config
 from .connection import HttpServer, Limits, response
 from .listeners import BACKLOG, CannotStart, Listeners
+from .owners import Ask, Owners, Tables
 from .protocol import wire
 from .protocol.wire import Ack, Ping
 from .routes import Place, Routes
@@ -38,12 +39,26 @@ class Server:
     Args:
         config: what to serve.
         listeners: open; what to accept from.
+        ask: where sessions are counted; in this process if not given.
+        sweeps: count and expire sessions; of several processes one does.
     """
 
-    def __init__(self, config: Config, listeners: Listeners) -> None:
+    def __init__(
+        self,
+        config: Config,
+        listeners: Listeners,
+        ask: Ask | None = None,
+        *,
+        sweeps: bool = True,
+    ) -> None:
         self._config = config
         self._listeners = listeners
-        self._places = [Place(directory) for directory in config.directory]
+        ask = ask or Tables.of(config.directory).ask
+        self._places = [
+            Place(directory, Owners(index, ask))
+            for index, directory in enumerate(config.directory)
+        ]
+        self._sweeping = sweeps
         self._accepting: list[asyncio.Server] = []
         self._http: HttpServer | None = None
         self._sweeps: list[asyncio.Task[None]] = []
@@ -71,6 +86,8 @@ class Server:
         except OSError as error:
             detail = f"{place.folder.path}: {error.strerror}; uploads need to write"
             raise CannotStart(detail) from None
+        if not self._sweeping:
+            return
         timeout = place.directory.session_timeout
         period = min(max(timeout / 4, SHORTEST_SWEEP), LONGEST_SWEEP)
         self._sweeps.append(asyncio.create_task(_look_after(sessions, period)))

@@ -181,8 +181,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     allow_basic_over_http: Annotated[
         bool, setting("the same for every directory"), LATER
     ] = False
+    workers: Annotated[
+        int,
+        setting("processes that serve; one per core is a good number", at_least=1),
+    ] = 1
     maximum_connections: Annotated[
-        int, setting("connections at once; one more gets 503", at_least=1)
+        int,
+        setting("connections of each worker at once; one more gets 503", at_least=1),
     ] = 1000
     header_timeout: Annotated[
         timedelta, setting("for the rest of a request's header")

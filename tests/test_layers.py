@@ -41,7 +41,7 @@ LAYERS: dict[str, set[str]] = {
     "listeners": {"config", "tls"},
     "explain": {"protocol.refusal", "codes"},
     "destination": PROTOCOL | {"cached"},
-    "owners": PROTOCOL,
+    "owners": PROTOCOL | {"config"},
     "record": PROTOCOL | {"cached"},
     "turns": PROTOCOL,
     "entity": PROTOCOL | {"cached", "record", "turns"},
@@ -58,9 +58,11 @@ LAYERS: dict[str, set[str]] = {
     "download": {"answer", "journal", "pieces", "ranges"},
     "routes": PROTOCOL
     | {"body", "config", "connection", "destination", "disk", "download"}
-    | {"journal", "sessions"},
+    | {"journal", "owners", "sessions"},
 }
 LAYERS["server"] = set(LAYERS) - {"__init__"}
+LAYERS["worker"] = {"config", "journal", "listeners", "loops", "owners", "server"}
+LAYERS["supervisor"] = {"config", "journal", "listeners", "owners", "worker"}
 LAYERS["cli"] = set(LAYERS) - {"__init__"}
 LAYERS["__main__"] = {"cli"}
 

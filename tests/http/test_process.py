@@ -1,143 +1,22 @@
 """`python -m bitsd` as the process that an administrator runs."""
 
-import asyncio
 import re
 import signal
 import socket
-import sys
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from wire_client import Line, Lines, close, fragment, ping, until
+from processes import Run, held, is_one_line, ran, rewrite, serving
+from wire_client import close, fragment, ping, until
 
 TARGET = "/in/report.dat"
 ENTITY = bytes(range(250)) * 120
 
-#: Starting Python and stopping the server take less, on a busy machine, in seconds.
-PROCESS_SECONDS = 30.0
 
-CONFIG = """
-[[listen]]
-address = "{address}"
-
-[[directory]]
-url = "/in"
-path = "in"
-read = ["*"]
-write = ["*"]
-upload = true
-maximum_upload_size = "1GiB"
-"""
+either_way = pytest.mark.parametrize("workers", [1, 2])
 
 
-async def started(*arguments: str) -> Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bitsd", *arguments, stdout=PIPE, stderr=PIPE
-    )
-
-
-async def ran(*arguments: str) -> tuple[int, str, str]:
-    """A command that ends by itself: exit code, stdout, stderr."""
-    process = await started(*arguments)
-    async with asyncio.timeout(PROCESS_SECONDS):
-        out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
-
-
-def is_one_line(err: str) -> bool:
-    return len(err.strip().splitlines()) == 1 and "Traceback" not in err
-
-
-@dataclass
-class Running:
-    """A server process that said where it listens."""
-
-    process: Process
-    said: list[str] = field(default_factory=list)
-    lines: Lines = field(default_factory=Lines)
-
-    @property
-    def url(self) -> str:
-        """The first address that it printed."""
-        match = re.search(r"http://[\w.\[\]:]+", "\n".join(self.said))
-        assert match is not None
-        return match[0]
-
-    async def hear(self, pattern: str) -> str:
-        """Read its output up to a line with `pattern` in it."""
-        assert self.process.stdout is not None
-        async with asyncio.timeout(PROCESS_SECONDS):
-            while octets := await self.process.stdout.readline():
-                self.said.append(octets.decode().rstrip())
-                if re.search(pattern, self.said[-1]):
-                    return self.said[-1]
-        raise AssertionError(f"it ended after {self.said}")
-
-    async def dial(self) -> Line:
-        """A new connection."""
-        return await self.lines.dial(self.url)
-
-    async def end(self, number: signal.Signals) -> tuple[int, str]:
-        """Send a signal; the exit code and stderr once the process has ended."""
-        if self.process.returncode is None:
-            self.process.send_signal(number)
-        async with asyncio.timeout(PROCESS_SECONDS):
-            _out, err = await self.process.communicate()
-        await self.lines.hang_up()
-        assert self.process.returncode is not None
-        return self.process.returncode, err.decode()
-
-
-Run = Callable[..., Awaitable[Running]]
-
-
-@pytest.fixture
-async def run() -> AsyncIterator[Run]:
-    """Start server processes; whichever still run at the end are killed."""
-    processes: list[Running] = []
-
-    async def started_running(*arguments: str) -> Running:
-        running = Running(await started(*arguments))
-        processes.append(running)
-        return running
-
-    yield started_running
-    for running in processes:
-        await running.lines.hang_up()
-        if running.process.returncode is None:
-            await running.end(signal.SIGKILL)
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    """A configuration file with a folder beside it."""
-    (tmp_path / "in").mkdir()
-    path = tmp_path / "bitsd.toml"
-    path.write_text(CONFIG.format(address="127.0.0.1:0"), "utf-8")
-    return path
-
-
-async def serving(run: Run, config: Path) -> Running:
-    running = await run("serve", "--config", str(config))
-    await running.hear(r"^listening on http://127\.0\.0\.1:\d+$")
-    return running
-
-
-def rewrite(config: Path, old: str, new: str) -> None:
-    text = config.read_text("utf-8")
-    assert old in text
-    config.write_text(text.replace(old, new), "utf-8")
-
-
-def held(config: Path, named: str) -> int:
-    request = config.parent / "in" / "BITS-Sessions" / named / "request"
-    return request.stat().st_size if request.exists() else 0
-
-
+@either_way
 async def test_session_goes_on_after_the_server_was_killed(run: Run, config: Path):
     running = await serving(run, config)
     line = await running.dial()
@@ -163,6 +42,7 @@ async def test_session_goes_on_after_the_server_was_killed(run: Run, config: Pat
     assert (config.parent / "in" / "report.dat").read_bytes() == ENTITY
 
 
+@either_way
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_signal_stops_the_server_and_keeps_what_came(
     run: Run, config: Path, number: signal.Signals
@@ -239,6 +119,7 @@ async def test_folder_may_be_served_elsewhere_and_overwritten(run: Run, tmp_path
     assert (tmp_path / "report.dat").read_bytes() == ENTITY
 
 
+@either_way
 async def test_port_in_use_is_told_in_one_line(config: Path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"

@@ -13,6 +13,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from processes import children, lives
 from wire_client import (
     NOBODY,
     PATIENCE,
@@ -59,6 +61,8 @@ SETTINGS = settings(
 )
 
 CONFIG = """
+workers = {workers}
+
 [[listen]]
 address = "127.0.0.1:0"
 
@@ -113,9 +117,16 @@ class Daemon:
     def end(self, number: signal.Signals) -> int:
         """Send a signal; the exit code."""
         assert self.process is not None
+        workers = children(self.process.pid)
         with self.process:
             self.process.send_signal(number)
-            return self.process.wait(PATIENCE * 2)
+            code = self.process.wait(PATIENCE * 2)
+        # Those of a supervisor that was killed end by themselves.
+        deadline = time.monotonic() + PATIENCE * 2
+        while any(map(lives, workers)):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return code
 
     @property
     def faults(self) -> list[str]:
@@ -580,16 +591,22 @@ LAST = ("close", "cancel", "too large", "stranger")
 
 
 @pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Daemon]:
+def workers() -> int:
+    return 1
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, workers: int) -> Iterator[Daemon]:
     """A server process; whichever runs at the end is killed."""
     daemon = Daemon(tmp_path)
     daemon.folder.mkdir()
-    (tmp_path / "bitsd.toml").write_text(CONFIG, "utf-8")
+    (tmp_path / "bitsd.toml").write_text(CONFIG.format(workers=workers), "utf-8")
     daemon.start()
     yield daemon
     daemon.end(signal.SIGKILL)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.timeout(0 if LONG else 60)
 def test_clients_are_told_what_is_true_whatever_happens_to_them(daemon: Daemon):
     with asyncio.Runner(loop_factory=loops.factory()) as runner:

@@ -1,0 +1,148 @@
+"""`python -m bitsd` as processes, and the servers among them."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wire_client import Line, Lines, ping
+
+#: Starting Python and stopping the server take less, on a busy machine, in seconds.
+PROCESS_SECONDS = 30.0
+
+CONFIG = """
+workers = {workers}
+
+[[listen]]
+address = "{address}"
+
+[[directory]]
+url = "/in"
+path = "in"
+read = ["*"]
+write = ["*"]
+upload = true
+maximum_upload_size = "1GiB"
+"""
+
+
+async def started(*arguments: str) -> Process:
+    """A command."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bitsd", *arguments, stdout=PIPE, stderr=PIPE
+    )
+
+
+async def ran(*arguments: str) -> tuple[int, str, str]:
+    """A command that ends by itself: exit code, stdout, stderr."""
+    process = await started(*arguments)
+    async with asyncio.timeout(PROCESS_SECONDS):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+def is_one_line(err: str) -> bool:
+    """It tells, and is no traceback."""
+    return len(err.strip().splitlines()) == 1 and "Traceback" not in err
+
+
+@dataclass
+class Running:
+    """A server process that said where it listens."""
+
+    process: Process
+    said: list[str] = field(default_factory=list)
+    lines: Lines = field(default_factory=Lines)
+
+    @property
+    def url(self) -> str:
+        """The first address that it printed."""
+        match = re.search(r"http://[\w.\[\]:]+", "\n".join(self.said))
+        assert match is not None
+        return match[0]
+
+    async def hear(self, pattern: str) -> str:
+        """Read its output up to a line with `pattern` in it."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(PROCESS_SECONDS):
+            while octets := await self.process.stdout.readline():
+                self.said.append(octets.decode().rstrip())
+                if re.search(pattern, self.said[-1]):
+                    return self.said[-1]
+        raise AssertionError(f"it ended after {self.said}")
+
+    async def dial(self) -> Line:
+        """A new connection."""
+        return await self.lines.dial(self.url)
+
+    @property
+    def workers(self) -> list[int]:
+        """Its child processes."""
+        return children(self.process.pid)
+
+    async def dial_worker(self, pid: int) -> Line:
+        """A new connection, which this worker accepts because no other can."""
+        others = [worker for worker in self.workers if worker != pid]
+        for other in others:
+            os.kill(other, signal.SIGSTOP)
+        try:
+            line = await self.dial()
+            assert (await line.ask(ping("/in/"))).status == 200
+        finally:
+            for other in others:
+                os.kill(other, signal.SIGCONT)
+        return line
+
+    async def end(self, number: signal.Signals) -> tuple[int, str]:
+        """Send a signal; the exit code and stderr once the process has ended."""
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+        async with asyncio.timeout(PROCESS_SECONDS):
+            _out, err = await self.process.communicate()
+        await self.lines.hang_up()
+        assert self.process.returncode is not None
+        return self.process.returncode, err.decode()
+
+
+Run = Callable[..., Awaitable[Running]]
+
+
+async def serving(run: Run, config: Path) -> Running:
+    """A server that serves."""
+    running = await run("serve", "--config", str(config))
+    await running.hear(r"^listening on http://127\.0\.0\.1:\d+$")
+    return running
+
+
+def rewrite(config: Path, old: str, new: str) -> None:
+    """Change a configuration."""
+    text = config.read_text("utf-8")
+    assert old in text
+    config.write_text(text.replace(old, new), "utf-8")
+
+
+def held(config: Path, named: str) -> int:
+    """Bytes of a session that are on disk; none if there is no such session."""
+    request = config.parent / "in" / "BITS-Sessions" / named / "request"
+    return request.stat().st_size if request.exists() else 0
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process forked and that have not been waited for."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii")
+    return [int(child) for child in found.split()]
+
+
+def lives(pid: int) -> bool:
+    """The process is there, and nobody's zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(") ")[2][0] != "Z"
