@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from processes import Run, Running, held, is_one_line, lives, ran, rewrite, serving
 from store_kit import small_disk, use_up_names
-from wire_client import Line, cancel, create, fragment, ping, until
+from wire_client import Line, cancel, close, create, fragment, ping, until
 
 TARGET = "/in/report.dat"
 ENTITY = bytes(range(250)) * 120
@@ -65,6 +65,31 @@ async def test_packets_of_a_session_may_come_to_any_worker(
 
     assert (ack.status, ack.received) == (200, len(ENTITY))
     assert (config.parent / "in" / "report.dat").read_bytes() == ENTITY
+
+
+async def test_newer_packet_follows_a_stalled_one_of_another_worker(
+    running: Running, config: Path
+):
+    stalled, newer = await dialled(running)
+    named = await stalled.create(TARGET)
+    octets = fragment(TARGET, named, 0, ENTITY, len(ENTITY))
+    await stalled.send(octets[: -len(ENTITY) + HELD])
+    await until(lambda: held(config, named) == HELD)
+    ack = await newer.ask(octets)
+    cut = await stalled.receive()
+
+    assert (ack.status, ack.received) == (200, len(ENTITY))
+    assert cut.status == 409
+    assert (config.parent / "in" / "report.dat").read_bytes() == ENTITY
+
+
+async def test_close_may_come_again_to_another_worker(running: Running):
+    lines = await dialled(running)
+    named = await lines[0].create(TARGET)
+    await lines[1].ask(fragment(TARGET, named, 0, ENTITY, len(ENTITY)))
+    answers = [(await line.ask(close(TARGET, named))).status for line in lines * 2]
+
+    assert answers == [200] * 4
 
 
 async def test_limit_is_that_of_all_workers_together(run: Run, config: Path):
