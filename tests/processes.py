@@ -142,7 +142,12 @@ def children(pid: int) -> list[int]:
 def lives(pid: int) -> bool:
     """The process is there, and nobody's zombie."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
+        return state(pid) != "Z"
     except FileNotFoundError:
         return False
-    return stat.rpartition(") ")[2][0] != "Z"
+
+
+def state(pid: int) -> str:
+    """What a process does, as a letter of proc(5)."""
+    stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
+    return stat.rpartition(") ")[2][0]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from processes import lives
+from processes import lives, state
 
 from bitsd.config import from_table
 from bitsd.listeners import Listeners
@@ -91,6 +91,7 @@ def failing(odd: Oddity) -> int:
 def speaking_last(odd: Oddity) -> int:
     """Be gone before the supervisor, which cannot listen now, hears of it."""
     os.kill(os.getppid(), signal.SIGSTOP)
+    until(lambda: state(os.getppid()) == "T")
     odd.tell(Failed("no room"))
     Path("last").write_text(str(os.getpid()))
     Path("last").rename("gone")
