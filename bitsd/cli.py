@@ -107,7 +107,7 @@ def _serve(given: argparse.Namespace) -> int:
             if given.config is None:
                 _print_hint(listeners.urls[0] + config.directory[0].url.rstrip("/"))
 
-    with Listeners(config.listen) as listeners:
+    with Listeners(config.listen, config.workers) as listeners:
         if config.workers == 1:
             serve_alone(config, listeners, ready)
         else:

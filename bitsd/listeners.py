@@ -1,7 +1,9 @@
 """Sockets that listen, opened before there is an event loop.
 
-Whoever is forked later accepts from the same sockets, so that what waits in their
-queues is lost with no process but the last.
+Several workers have a socket each at one TCP address, between which the kernel deals
+connections out evenly; with one for all, whoever wakes first takes all of a burst. They
+are opened before the workers and stay open when one dies, so that what waits in its
+queue waits for whoever replaces it. A path has one socket for all.
 """
 
 import errno
@@ -10,14 +12,18 @@ import socket
 import ssl
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeAlias
 
 from .config import Listen
 from .tls import server_context
 
 #: Connections that may wait to be accepted.
 BACKLOG = 1024
+
+
+_Address: TypeAlias = str | tuple[object, ...]
 
 
 class CannotStart(Exception):
@@ -29,17 +35,19 @@ class Listeners:
 
     Args:
         addresses: all of them, or none.
+        workers: how many processes accept.
 
     Attributes:
-        sockets: for the event loops of every process that accepts.
+        sockets: what each worker accepts from.
         tls: what those of them speak TLS with that do.
         urls: where they are, with the ports that the system chose.
     """
 
-    def __init__(self, addresses: Iterable[Listen]) -> None:
+    def __init__(self, addresses: Iterable[Listen], workers: int = 1) -> None:
         self._addresses = addresses
+        self._workers = workers
         self._paths: list[tuple[Path, int | None]] = []
-        self.sockets: list[socket.socket] = []
+        self.sockets: list[list[socket.socket]] = [[] for _ in range(workers)]
         self.tls: dict[socket.socket, ssl.SSLContext] = {}
         self.urls: list[str] = []
 
@@ -58,7 +66,7 @@ class Listeners:
 
     def close(self) -> None:
         """Let this process listen no more."""
-        for listening in self.sockets:
+        for listening in chain(*self.sockets):
             listening.close()
 
     def __exit__(self, *_error: object) -> None:
@@ -71,22 +79,42 @@ class Listeners:
     def _open(self, listen: Listen) -> None:
         tls = _tls(listen)
         try:
-            if listen.path is not None:
-                _clear(listen.path)
-                found = [_listening(socket.AF_UNIX, str(listen.path))]
-                self._paths.append((listen.path, _inode(listen.path)))
-            else:
-                found = list(_tcp(listen.host, listen.port))
+            for sockets in self._found(listen):
+                self._add(sockets, tls)
         except OSError as error:
             # Those of getaddrinfo have numbers of their own.
             known = error.errno in errno.errorcode
             reason = os.strerror(error.errno or 0) if known else error.strerror
             detail = f"cannot listen on {listen.address}: {reason}"
             raise CannotStart(f"{detail}; choose another address") from None
-        self.sockets += found
-        self.urls += [_url(listening, tls) for listening in found]
-        if tls is not None:
-            self.tls |= dict.fromkeys(found, tls)
+
+    def _add(self, sockets: list[socket.socket], tls: ssl.SSLContext | None) -> None:
+        self.urls.append(_url(sockets[0], tls))
+        for mine, listening in zip(self.sockets, sockets, strict=True):
+            mine.append(listening)
+            if tls is not None:
+                self.tls[listening] = tls
+
+    def _found(self, listen: Listen) -> Iterator[list[socket.socket]]:
+        """For each address the sockets of all workers."""
+        if listen.path is not None:
+            _clear(listen.path)
+            listening = _listening(socket.AF_UNIX, str(listen.path))
+            self._paths.append((listen.path, _inode(listen.path)))
+            yield [listening] * self._workers
+            return
+        for family, address in _resolved(listen.host, listen.port):
+            # Without it, so that another server's port is seen as taken.
+            first = _listening(family, address)
+            if self._workers == 1:
+                yield [first]
+            else:
+                with first:
+                    address = first.getsockname()
+                yield [
+                    _listening(family, address, shared=True)
+                    for _ in range(self._workers)
+                ]
 
 
 def _tls(listen: Listen) -> ssl.SSLContext | None:
@@ -98,21 +126,24 @@ def _tls(listen: Listen) -> ssl.SSLContext | None:
         raise CannotStart(f"{listen.address}: {error}") from None
 
 
-def _tcp(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket for each address that a name has here."""
+def _resolved(host: str, port: int) -> Iterator[tuple[int, _Address]]:
+    """The family and the address of everything that a name means here."""
     found = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
     for family, _type, _protocol, _name, address in dict.fromkeys(found):
-        yield _listening(family, address)
+        yield family, address
 
 
-def _listening(family: int, address: str | tuple[object, ...]) -> socket.socket:
+def _listening(
+    family: int, address: _Address, *, shared: bool = False
+) -> socket.socket:
     with ExitStack() as undo:
         listening = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
         listening.settimeout(0)
         if family != socket.AF_UNIX:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
         if family == socket.AF_INET6:
             # Else [::] would take the port of 0.0.0.0 as well.
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

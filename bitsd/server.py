@@ -40,7 +40,8 @@ class Server:
         config: what to serve.
         listeners: open; what to accept from.
         ask: where sessions are counted; in this process if not given.
-        sweeps: count and expire sessions; of several processes one does.
+        number: of the process among those that serve; the first one also counts
+            and expires sessions.
     """
 
     def __init__(
@@ -48,8 +49,7 @@ class Server:
         config: Config,
         listeners: Listeners,
         ask: Ask | None = None,
-        *,
-        sweeps: bool = True,
+        number: int = 0,
     ) -> None:
         self._config = config
         self._listeners = listeners
@@ -58,7 +58,7 @@ class Server:
             Place(directory, Owners(index, ask))
             for index, directory in enumerate(config.directory)
         ]
-        self._sweeping = sweeps
+        self._number = number
         self._accepting: list[asyncio.Server] = []
         self._http: HttpServer | None = None
         self._sweeps: list[asyncio.Task[None]] = []
@@ -76,7 +76,7 @@ class Server:
         for place in self._places:
             if place.sessions is not None:
                 await self._open(place, place.sessions)
-        for listening in self._listeners.sockets:
+        for listening in self._listeners.sockets[self._number]:
             tls = self._listeners.tls.get(listening)
             self._accepting.append(await _accept(listening, self._http, tls))
 
@@ -86,7 +86,7 @@ class Server:
         except OSError as error:
             detail = f"{place.folder.path}: {error.strerror}; uploads need to write"
             raise CannotStart(detail) from None
-        if not self._sweeping:
+        if self._number:
             return
         timeout = place.directory.session_timeout
         period = min(max(timeout / 4, SHORTEST_SWEEP), LONGEST_SWEEP)

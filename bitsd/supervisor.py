@@ -148,7 +148,8 @@ class Supervisor:
 
     def _start_due(self) -> None:
         for number, moment in [*self._due.items()]:
-            if moment <= time.monotonic():
+            # One that cannot be started may have stopped all.
+            if moment <= time.monotonic() and number in self._due:
                 del self._due[number]
                 try:
                     self._start(number)

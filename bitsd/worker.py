@@ -90,7 +90,7 @@ async def _work(
 ) -> int:
     stop = asyncio.Event()
     supervisor = Supervising(line, stop.set)
-    server = Server(config, listeners, supervisor.ask, sweeps=number == 0)
+    server = Server(config, listeners, supervisor.ask, number)
     try:
         await _serve(server, lambda: supervisor.tell(Ready()), stop)
     except CannotStart as error:

@@ -7,6 +7,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from wire_client import Line, Lines, ping
 
 #: Starting Python and stopping the server take less, on a busy machine, in seconds.
 PROCESS_SECONDS = 30.0
+
+#: A worker that is awake answers sooner, in seconds.
+SOON = 0.5
 
 CONFIG = """
 workers = {workers}
@@ -87,17 +91,21 @@ class Running:
         return children(self.process.pid)
 
     async def dial_worker(self, pid: int) -> Line:
-        """A new connection, which this worker accepts because no other can."""
+        """A new connection that this worker accepts, and no other can."""
         others = [worker for worker in self.workers if worker != pid]
         for other in others:
             os.kill(other, signal.SIGSTOP)
         try:
-            line = await self.dial()
-            assert (await line.ask(ping("/in/"))).status == 200
+            while True:
+                line = await self.dial()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(SOON):
+                        assert (await line.ask(ping("/in/"))).status == 200
+                        return line
+                await line.hang_up()  # it waits for one that has been stopped
         finally:
             for other in others:
                 os.kill(other, signal.SIGCONT)
-        return line
 
     async def end(self, number: signal.Signals) -> tuple[int, str]:
         """Send a signal; the exit code and stderr once the process has ended."""

@@ -34,7 +34,7 @@ def connects(path: Path) -> bool:
 @pytest.mark.parametrize("address", ["127.0.0.1:0", "[::1]:0"])
 def test_url_has_the_port_that_the_system_chose(address: str):
     with on(address) as listeners:
-        port = listeners.sockets[0].getsockname()[1]
+        port = listeners.sockets[0][0].getsockname()[1]
 
         assert port
         assert listeners.urls == [f"http://{address[:-2]}:{port}"]
@@ -42,7 +42,7 @@ def test_url_has_the_port_that_the_system_chose(address: str):
 
 def test_every_address_of_a_name_is_listened_on():
     with on("localhost:0") as listeners:
-        hosts = {listening.getsockname()[0] for listening in listeners.sockets}
+        hosts = {listening.getsockname()[0] for listening in listeners.sockets[0]}
 
     assert hosts == {
         found[4][0] for found in socket.getaddrinfo("localhost", 0, type=1)
@@ -51,16 +51,16 @@ def test_every_address_of_a_name_is_listened_on():
 
 def test_all_of_ipv6_leaves_the_port_of_ipv4_to_others():
     with on("0.0.0.0:0") as four:
-        port = four.sockets[0].getsockname()[1]
+        port = four.sockets[0][0].getsockname()[1]
         with on(f"[::]:{port}") as six:
             assert six.urls == [f"http://[::]:{port}"]
 
 
 def test_port_can_be_taken_again_at_once():
     with on("127.0.0.1:0") as first:
-        port = first.sockets[0].getsockname()[1]
+        port = first.sockets[0][0].getsockname()[1]
         client = socket.create_connection(("127.0.0.1", port))
-        accepted = first.sockets[0].accept()[0]
+        accepted = first.sockets[0][0].accept()[0]
         accepted.close()  # the side that closes first keeps the port for a minute
         client.close()
     with on(f"127.0.0.1:{port}") as again:
@@ -106,7 +106,7 @@ def test_second_server_does_not_take_the_path_of_the_first(
 
 
 def test_server_too_busy_to_answer_lives(living: Listeners, path: Path):
-    living.sockets[0].listen(0)
+    living.sockets[0][0].listen(0)
     with socket.socket(socket.AF_UNIX) as waiting:
         waiting.connect(str(path))
         with pytest.raises(CannotStart, match="in use"):
@@ -152,3 +152,26 @@ def test_certificate_that_cannot_be_used_is_told_with_its_address():
         Listeners([listen]),
     ):
         pass
+
+
+def test_several_workers_have_a_socket_each_at_one_port():
+    with Listeners([Listen(address="127.0.0.1:0")], workers=3) as listeners:
+        ports = {mine.getsockname()[1] for [mine] in listeners.sockets}
+
+        assert len({mine.fileno() for [mine] in listeners.sockets}) == 3
+        assert listeners.urls == [f"http://127.0.0.1:{port}" for port in ports]
+
+
+def test_port_that_several_workers_have_is_taken():
+    with (
+        Listeners([Listen(address="127.0.0.1:0")], workers=2) as listeners,
+        pytest.raises(CannotStart, match="Address already in use"),
+        Listeners([Listen(address=listeners.urls[0].removeprefix("http://"))], 2),
+    ):
+        pass
+
+
+def test_several_workers_have_one_socket_at_a_path(path: Path):
+    with Listeners([Listen(address=f"unix:{path}")], workers=2) as listeners:
+        assert listeners.sockets[0] == listeners.sockets[1]
+        assert len(listeners.urls) == 1

@@ -206,7 +206,7 @@ def main(kind: str, files: int) -> None:
         always = kind == "dying always" and number == 1
         return KINDS[kind](odd) if odd.odd or always else odd.stay()
 
-    with Listeners(config.listen) as listeners:
+    with Listeners(config.listen, config.workers) as listeners:
         Supervisor(config, listeners, lambda: say("ready"), work).run()
     say("stopped")
 
