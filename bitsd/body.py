@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from aiohttp import web
+from aiohttp.http_writer import HttpVersion11
 
 from .connection import Connection
 from .protocol.refusal import Reason
@@ -61,6 +62,7 @@ class FragmentBody(asyncio.BufferedProtocol):
         self._expected = (
             self._remaining > 0
             and not self._head
+            and request.version >= HttpVersion11
             and request.headers.get("Expect", "").lower() == "100-continue"
         )
         self._content = content

@@ -72,22 +72,21 @@ def fill_now(file: int, buffer: memoryview, offset: int) -> int:
 
 
 def read_now(file: int, size: int) -> bytes:
-    """Up to `size` bytes from the start of an open file (preadv2(2), RWF_NOWAIT).
+    """All of an open file, which has `size` bytes (preadv2(2), RWF_NOWAIT).
 
     Raises:
         BlockingIOError: it would have to wait, or cannot know.
         OSError: as `os.pread`.
     """
     buffer = bytearray(size)
-    try:
-        held = os.preadv(file, (buffer,), 0, os.RWF_NOWAIT)
-    except OSError as error:
-        raise _refusal(error.errno, file) from None
-    return bytes(buffer[:held])
+    held = fill_now(file, memoryview(buffer), 0)
+    if held < size:  # the next page is not in memory
+        raise _refusal(errno.EAGAIN, file)
+    return bytes(buffer)
 
 
 class Access(NamedTuple):
-    """How to open a file, and to read the start of an open one."""
+    """How to open a file, and to read all of an open one, given its size."""
 
     open: Callable[[Path | str, int], int]
     read: Callable[[int, int], bytes]

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -28,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run: Callable[[argparse.Namespace], int] = given.run
     try:
         code = run(given)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as with >&-
+            sys.stdout.flush()
     except OSError as error:
         # Whoever reads the output is gone, or its disk is full.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -107,12 +109,22 @@ def _serve(given: argparse.Namespace) -> int:
             if given.config is None:
                 _print_hint(listeners.urls[0] + config.directory[0].url.rstrip("/"))
 
+    _allow_many_files()
     with Listeners(config.listen, config.workers) as listeners:
         if config.workers == 1:
             serve_alone(config, listeners, ready)
         else:
             Supervisor(config, listeners, ready).run()
     return 0
+
+
+def _allow_many_files() -> None:
+    """Use what the system allows: a connection and its file take up to three handles.
+
+    The soft limit is low for programs that use select(2), which this one does not.
+    """
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _folder_config(given: argparse.Namespace) -> Config:

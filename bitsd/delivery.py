@@ -39,15 +39,17 @@ class Delivery:
         notifying = session.after(Event.COMPLETED)
         publish, reply_url = True, None
         if self._application is not None:
-            publish, reply_url = await self._notify(self._application, notifying)
+            publish, reply_url = await self._notify(
+                self._application, notifying, entity
+            )
         if publish:
             await self._disk.publish(entity, overwrite=self._directory.overwrite)
         delivered = notifying.delivered(reply_url)
-        await self._disk.save(delivered)
+        await self._disk.save(entity, delivered)
         return delivered, publish
 
     async def _notify(
-        self, application: Application, session: Session
+        self, application: Application, session: Session, entity: Entity
     ) -> tuple[bool, str | None]:
         """Whether to publish, and where the reply is ([MC-BUP] 3.2.5.1.3)."""
         disk = self._disk
@@ -58,7 +60,7 @@ class Delivery:
         except Refusal as refusal:
             if refusal.status == Reason.ACCESS_DENIED.status:
                 # The only answer that stops IIS from asking again.
-                await disk.save(session.rejected(refusal.status))
+                await disk.save(entity, session.rejected(refusal.status))
             raise
         url = outcome.reply_url
         if url is None and outcome.replied:

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -179,14 +180,14 @@ class Disk:
         except (OverflowError, ValueError):
             return datetime.fromtimestamp(0, UTC)
 
-    async def save(self, session: Session) -> None:
-        """Record what changed other than bytes.
+    async def save(self, entity: Entity, session: Session) -> None:
+        """Record what changed of an entity's session other than bytes.
 
         It is on the disk on return if fragments are, and always when the entity was
         delivered: else a power cut could leave an upload that was published and is
         not complete.
         """
-        await asyncio.to_thread(self._save, session)
+        await entity.step(partial(self._save, session))
 
     def _save(self, session: Session) -> None:
         durable = self._durable or session.state is State.WAIT_FOR_CLOSE
@@ -194,10 +195,10 @@ class Disk:
         if durable:
             record.sync_folder(self._folder.sessions)
 
-    async def settle(self, named: SessionId) -> None:
+    async def settle(self, entity: Entity) -> None:
         """Sync once more what a crash may have kept `save` from syncing."""
         if self._durable:
-            await asyncio.to_thread(self._settle, named)
+            await entity.step(partial(self._settle, entity.session.id))
 
     def _settle(self, named: SessionId) -> None:
         record.sync(self._home(named))
@@ -213,7 +214,7 @@ class Disk:
             Refusal: EXISTS, IS_A_FOLDER or NO_FOLDER.
             OSError: as the system said.
         """
-        await asyncio.to_thread(self._publish, entity, overwrite=overwrite)
+        await entity.step(partial(self._publish, entity, overwrite=overwrite))
 
     def _publish(self, entity: Entity, *, overwrite: bool) -> None:
         session = entity.session
@@ -242,7 +243,10 @@ class Disk:
             entity: the session's, if it is open; it is closed, for the last one who
                 has a deleted file open waits until its blocks are free.
         """
-        await asyncio.to_thread(self.remove, named, entity)
+        if entity is None:
+            await asyncio.to_thread(self.remove, named)
+        else:
+            await entity.step(partial(self.remove, named, entity))
 
     def remove(self, named: SessionId, entity: Entity | None = None) -> None:
         """`delete`, blocking."""
@@ -250,21 +254,22 @@ class Disk:
         # First what makes it a session: what a crash leaves is then only litter.
         (home / record.FILE).unlink(missing_ok=True)
         if entity is not None:
-            entity.close()
+            entity.release()
         with suppress(FileNotFoundError):
             shutil.rmtree(home)
 
     async def bury(self, entity: Entity) -> None:
         """`delete`, and remember for a while that the session was closed."""
-        await asyncio.to_thread(self._bury, entity)
+        await entity.step(partial(self._bury, entity))
 
     def _bury(self, entity: Entity) -> None:
         named = entity.session.id
         home = self._home(named)
         grave = self._folder.sessions / f"{_CLOSED}{named}"
+        # In this order, or the grave could be taken for an old one.
+        os.utime(home / record.FILE)
         (home / record.FILE).rename(grave)
-        os.utime(grave)
-        entity.close()
+        entity.release()
         shutil.rmtree(home)
 
     def closed(self, named: SessionId) -> Record:

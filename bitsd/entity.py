@@ -8,12 +8,13 @@ as soon as what came has been stored (protocol-notes/sessions.md).
 import asyncio
 import fcntl
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from . import record
-from .cached import AT_ONCE, Access
+from .cached import AT_ONCE, WAITING, Access
 from .protocol.refusal import Reason
 from .protocol.session import Admission, Destination, Session
 from .protocol.wire import SessionId
@@ -53,17 +54,37 @@ class Entity:
         self.file = file
         self._home = home
         self._durable = durable
-        self._syncing: asyncio.Future[None] | None = None
+        self._step: asyncio.Future[None] | None = None
 
     def close(self) -> None:
-        """Let go of the file, once it is not being synced any more, and once only."""
-        file, self.file = self.file, -1
-        if file < 0:
-            return
-        if self._syncing is None:
-            os.close(file)
+        """Let others serve the session, once no step of ours is under way."""
+        if self._step is None:
+            self.release()
         else:
-            self._syncing.add_done_callback(lambda _done: os.close(file))
+            self._step.add_done_callback(self._given_up)
+
+    def _given_up(self, step: asyncio.Future[None]) -> None:
+        step.exception()  # which nobody waits for any more
+        self.release()
+
+    def release(self) -> None:
+        """`close`, inside of a step; once is enough."""
+        file, self.file = self.file, -1
+        if file >= 0:
+            os.close(file)
+
+    async def step(self, act: Callable[[], None]) -> None:
+        """Do what blocks in a thread; the session stays locked until it is done.
+
+        Also when whoever waits for it is cancelled: the thread goes on.
+        """
+        loop = asyncio.get_running_loop()
+        self._step = loop.run_in_executor(None, act)
+        try:
+            await asyncio.shield(self._step)
+        finally:
+            if self._step.done():
+                self._step = None
 
     async def append(self, admission: Admission, body: Body) -> int:
         """Keep what was admitted of `body`, however it ends; returns bytes held.
@@ -82,15 +103,8 @@ class Entity:
         finally:
             self._listening.cancel()
             if self._durable:
-                await self._sync()
+                await self.step(self._fdatasync)
         return self.session.received + writer.written
-
-    async def _sync(self) -> None:
-        """Whoever is cancelled now, the file is synced before it is closed."""
-        loop = asyncio.get_running_loop()
-        self._syncing = loop.run_in_executor(None, self._fdatasync)
-        await asyncio.shield(self._syncing)
-        self._syncing = None
 
     def _fdatasync(self) -> None:
         try:
@@ -241,7 +255,7 @@ def knock(home: Path | str) -> int | None:
 def knocked(home: Path | str) -> bool:
     """Whether another process waits for the session in `home`."""
     try:
-        folder = AT_ONCE.open(home, os.O_RDONLY | os.O_DIRECTORY)
+        folder = _folder(home)
     except OSError:  # nobody waits for what is gone
         return False
     try:
@@ -253,6 +267,15 @@ def knocked(home: Path | str) -> bool:
     finally:
         os.close(folder)
     return False
+
+
+def _folder(home: Path | str) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    try:
+        return AT_ONCE.open(home, flags)
+    except BlockingIOError:
+        # The system cannot know. Whoever has the session open has just used the name.
+        return WAITING.open(home, flags)
 
 
 def cut(file: int, length: int) -> None:

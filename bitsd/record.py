@@ -88,7 +88,7 @@ def read(
         file = access.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             status = os.fstat(file)
-            record = _decoder.decode(access.read(file, status.st_size + 1))
+            record = _decoder.decode(access.read(file, status.st_size))
         finally:
             os.close(file)
     except (FileNotFoundError, NotADirectoryError):

@@ -190,9 +190,9 @@ class Sessions:
             raise
         if session.total is None:
             session = session.sized(packet.total)
-            await self._disk.save(session)
+            await self._disk.save(entity, session)
         elif not session.received:
-            await self._disk.settle(session.id)
+            await self._disk.settle(entity)
         held = await entity.append(admission, body)
         if held <= packet.last:
             reason = body.ended or Reason.CUT_OFF

@@ -10,7 +10,6 @@ import os
 import selectors
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -195,7 +194,6 @@ class Supervisor:
         except Exception:  # noqa: BLE001 - what else it was, the process ends here
             journal.log.exception("a worker failed")
         finally:
-            sys.stdout.flush()
             os._exit(code)
 
     # What workers say

@@ -181,6 +181,15 @@ async def publish(disk: Disk, session: Session, *, overwrite: bool) -> None:
         entity.close()
 
 
+async def save(disk: Disk, session: Session) -> None:
+    """What a packet does that changes the record of that session."""
+    entity = await disk.open(session.id)
+    try:
+        await disk.save(entity, session)
+    finally:
+        entity.close()
+
+
 async def held(disk: Disk, octets: bytes, session: Session) -> Session:
     """The session, made on disk and holding these bytes."""
     disk.create(session)

@@ -8,6 +8,7 @@ from benchmarks.report import file_system
 from bitsd.cached import open_now, read_now
 
 CONTENT = b"twenty bytes of text"
+PAGE = os.sysconf("SC_PAGE_SIZE")
 
 ASK = """
 import sys
@@ -36,7 +37,7 @@ def evicted(path):
 
 def test_a_file_in_memory_is_opened_and_read(path):
     file = open_now(path, os.O_RDONLY)
-    held = read_now(file, 100)
+    held = read_now(file, len(CONTENT))
     inheritable = os.get_inheritable(file)
     os.close(file)
 
@@ -60,6 +61,21 @@ def test_a_name_that_is_known_to_be_missing_is_missed_as_by_open(tmp_path):
         open_now(missing, os.O_RDONLY)
 
     assert caught.value.filename == str(missing)
+
+
+def test_file_of_which_a_part_is_in_memory_is_not_taken_for_the_whole(path):
+    if file_system(path.parent) in {"tmpfs", "ramfs"}:
+        # It has nothing else than memory.
+        pytest.skip("the temporary folder is in memory")
+    path.write_bytes(bytes(3 * PAGE))
+    file = evicted(path)
+    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)  # or more would be read ahead
+    os.pread(file, 1, 0)
+    try:
+        with pytest.raises(BlockingIOError):
+            read_now(file, 3 * PAGE)
+    finally:
+        os.close(file)
 
 
 def test_pages_that_are_not_in_memory_are_not_waited_for(path):

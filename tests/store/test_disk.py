@@ -30,6 +30,7 @@ from store_kit import (
     refused,
     remount,
     run_child,
+    save,
     small_disk,
     use_up_names,
 )
@@ -118,8 +119,9 @@ async def main():
     # It was prepared before: strace counts the syncs of each thread from here.
     disk = Disk(Folder(Path(sys.argv[1])), durable=sys.argv[2] == "True")
     disk.create(new_session())
+    entity = await disk.open(new_session().id)
     try:
-        await disk.save(new_session(total=100))
+        await disk.save(entity, new_session(total=100))
     except OSError as error:
         print(errno.errorcode[error.errno])
 
@@ -147,7 +149,7 @@ async def test_record_is_not_saved_before_all_that_leads_to_it_is_synced(
 
 
 FAILING_SETTLE = FAILING_SAVE.replace(
-    "await disk.save(new_session(total=100))", "await disk.settle(new_session().id)"
+    "await disk.save(entity, new_session(total=100))", "await disk.settle(entity)"
 )
 
 
@@ -407,6 +409,53 @@ async def test_patient_one_learns_that_another_process_ended_the_session(disk: D
         await opening
 
 
+KNOCKED = """
+import asyncio, os, sys
+from pathlib import Path
+from store_kit import ID, disk_in
+from bitsd.entity import knock, knocked
+
+home = disk_in(Path(sys.argv[1])).request(ID).parent
+knocking = knock(home)
+print(knocked(home))
+os.close(knocking)
+print(knocked(home))
+"""
+
+
+async def test_knock_is_heard_where_the_system_cannot_say_what_is_in_memory(folder):
+    disk_in(folder).create(new_session())
+    under = failing("openat2", error="ENOSYS")
+
+    assert await asyncio.to_thread(run_child, KNOCKED, folder, under=under) == (
+        "True\nFalse"
+    )
+
+
+async def test_step_that_is_under_way_keeps_others_out_after_a_cancellation(
+    disk: Disk,
+):
+    disk.create(new_session())
+    before, entity, going = handles(), await disk.open(ID), Event()
+
+    def fail() -> None:
+        going.wait()
+        raise OSError(errno.EIO, "nobody waits for this")
+
+    task = asyncio.create_task(entity.step(fail))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    entity.close()
+    with pytest.raises(Busy):
+        await disk.open(ID, patient=False)
+    going.set()
+    await until(lambda: handles() == before)
+
+    (await disk.open(ID, patient=False)).close()
+
+
 async def test_nobody_knocks_where_no_session_is(disk: Disk, folder):
     home = folder / "BITS-Sessions" / ID
 
@@ -485,10 +534,10 @@ async def test_record_that_does_not_fit_leaves_the_session_as_it_was(folder):
         session = await held(disk, HELD, new_session(total=100))
         filler = fill(full)
         with failed(errno.ENOSPC):
-            await disk.save(replace(session, refused=403))
+            await save(disk, replace(session, refused=403))
         assert await load(disk, ID) == session
         filler.unlink()
-        await disk.save(replace(session, refused=403))
+        await save(disk, replace(session, refused=403))
 
         assert (await load(disk, ID)).refused == 403
 
@@ -1014,7 +1063,7 @@ def test_state_is_kept_by_saving(folder: Path):
     disk = disk_in(folder)
     session = new_session(total=0, state=State.WAIT_FOR_CLOSE, reply_url="http://x/")
     disk.create(new_session())
-    asyncio.run(disk.save(session))
+    asyncio.run(save(disk, session))
 
     assert record.read(disk.request(ID).parent)[0].reply_url == "http://x/"
     assert disk.read(ID).state is State.WAIT_FOR_CLOSE
