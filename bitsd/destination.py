@@ -10,8 +10,9 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote_to_bytes
@@ -39,6 +40,8 @@ _DEVICE = re.compile(
 )
 
 
+# All packets of an upload have one target. Few are kept, for each may be long.
+@lru_cache(maxsize=64)
 def names(target: str) -> tuple[str, ...]:
     """The decoded names of a request target's path; the last is "" after a slash.
 
@@ -67,7 +70,8 @@ def _decoded(name: str) -> str:
         raise Refusal(Reason.MALFORMED, f"not UTF-8: {name[:80]!r}") from None
 
 
-def destination(path: Sequence[str]) -> Destination:
+@lru_cache(maxsize=64)
+def destination(path: tuple[str, ...]) -> Destination:
     """Check the names below a directory's URL.
 
     Raises:
