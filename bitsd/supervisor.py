@@ -134,6 +134,8 @@ class Supervisor:
             for number in _HEEDED:
                 undo.callback(signal.signal, number, signal.getsignal(number))
                 signal.signal(number, _do_nothing)
+            # First of all in the end, which a signal would otherwise turn into death.
+            undo.callback(signal.pthread_sigmask, signal.SIG_BLOCK, SIGNALS)
             yield
 
     def _patience(self) -> float | None:

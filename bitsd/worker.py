@@ -61,10 +61,15 @@ async def _serve(
     # A daemon's way to say "read your files again"; there are none yet to read.
     loop.add_signal_handler(signal.SIGHUP, journal.note, "nothing-to-reload")
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    await server.start()
-    ready()
-    await stop.wait()
-    await server.stop()
+    try:
+        await server.start()
+        ready()
+        await stop.wait()
+        await server.stop()
+    finally:
+        # The loop is closed before its handlers are removed: what came in between
+        # would be told on standard error. Nothing is left to stop but the process.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
 def serve_as_worker(

@@ -1,8 +1,11 @@
 """`python -m bitsd` as the process that an administrator runs."""
 
+import asyncio
+import os
 import re
 import signal
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -214,3 +217,16 @@ async def test_code_that_is_none_is_told_in_one_line():
 
     assert code == 1
     assert is_one_line(err)
+
+
+@either_way
+async def test_signals_up_to_the_very_end_are_quiet(run: Run, config: Path):
+    running = await serving(run, config)
+    ended = asyncio.create_task(running.process.communicate())
+    while not ended.done():
+        with suppress(ProcessLookupError):
+            os.kill(running.process.pid, signal.SIGTERM)
+        await asyncio.sleep(0.001)  # more would fill the pipe that they go through
+    _out, err = await ended
+
+    assert (running.process.returncode, err) == (0, b"")
