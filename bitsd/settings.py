@@ -187,7 +187,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = 1
     maximum_connections: Annotated[
         int,
-        setting("connections of each worker at once; one more gets 503", at_least=1),
+        setting(
+            "connections of each worker at once, but for TLS handshakes; one more "
+            "gets 503",
+            at_least=1,
+        ),
     ] = 1000
     header_timeout: Annotated[
         timedelta, setting("for the rest of a request's header")

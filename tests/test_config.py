@@ -264,6 +264,14 @@ def test_a_wrong_value_in_an_address_is_one_line(base, line, problem):
     assert problems(listen + SMALLEST, base) == [f"listen[0].{problem}"]
 
 
+def test_certificate_that_cannot_be_read_is_one_line(base):
+    listen = '[[listen]]\naddress = "127.0.0.1:0"\ncertificate = "a.pem"\n'
+
+    assert problems(listen + SMALLEST, base) == [
+        f"listen[0].certificate: cannot read {base}/a.pem: No such file or directory"
+    ]
+
+
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
