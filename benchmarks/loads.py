@@ -279,5 +279,9 @@ class Beside:
         """Let them stall, and then work."""
         with self.stalled.visit(port, client) as stall:
             stall()
+            # Those that stall have taken the pages that were just now in use.
+            for _ in range(2):
+                with self.load.visit(port, client) as work:
+                    work()
             with self.load.visit(port, client) as work:
                 yield work

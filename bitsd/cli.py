@@ -29,8 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run: Callable[[argparse.Namespace], int] = given.run
     try:
         code = run(given)
-        if sys.stdout is not None:  # as with >&-
-            sys.stdout.flush()
+        print(end="", flush=True)  # which takes no standard output (>&-) for granted
     except OSError as error:
         # Whoever reads the output is gone, or its disk is full.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

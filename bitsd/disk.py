@@ -20,7 +20,8 @@ from typing import BinaryIO
 from . import record
 from .cached import AT_ONCE, WAITING
 from .destination import Folder
-from .entity import Busy, Entity, knock, opened, session_in
+from .entity import Busy, Entity, opened, session_in
+from .knocks import Ears, Knock
 from .protocol.refusal import Reason, Refusal
 from .protocol.session import Destination, Session, State
 from .protocol.wire import SessionId, session_id
@@ -48,6 +49,7 @@ class Disk:
         self._folder = folder
         self._durable = durable
         self._sessions = str(folder.sessions)
+        self._ears = Ears(self._sessions)
 
     def prepare(self) -> None:
         """Make the folder of the sessions; blocks."""
@@ -136,25 +138,23 @@ class Disk:
         except Busy:
             if not patient:
                 raise
-        knocking: int | None = None
+        knock = Knock(self._sessions, f"{self._sessions}/{named}")
         try:
             while True:
-                if knocking is None:
-                    knocking = await asyncio.to_thread(knock, self._home(named))
+                await asyncio.to_thread(knock.knock)
                 await asyncio.sleep(KNOCK_SECONDS)
                 with suppress(Busy):
                     return await self._opened(named)
         finally:
-            if knocking is not None:
-                os.close(knocking)
+            knock.close()
 
     async def _opened(self, named: SessionId) -> Entity:
         home = f"{self._sessions}/{named}"
         try:
-            return opened(home, named, AT_ONCE, durable=self._durable)
+            return opened(home, named, AT_ONCE, self._ears, durable=self._durable)
         except BlockingIOError:
             return await asyncio.to_thread(
-                opened, home, named, WAITING, durable=self._durable
+                opened, home, named, WAITING, self._ears, durable=self._durable
             )
 
     def read(self, named: SessionId) -> Session:

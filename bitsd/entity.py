@@ -1,8 +1,8 @@
 """The bytes of one session: its file `request`, open, locked and appended to.
 
 The length of `request` is the only record of the bytes held. Whoever has it locked
-serves the session, in whatever process; one who waits for it knocks, and is let in
-as soon as what came has been stored (protocol-notes/sessions.md).
+serves the session, in whatever process; one who waits for it knocks (`knocks`), and is
+let in as soon as what came has been stored.
 """
 
 import asyncio
@@ -14,15 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from . import record
-from .cached import AT_ONCE, WAITING, Access
-from .protocol.refusal import Reason
+from .cached import Access
+from .knocks import Ears
 from .protocol.session import Admission, Destination, Session
 from .protocol.wire import SessionId
 from .record import SessionDamaged
 from .turns import Body
-
-#: How often one who receives a body looks whether another process waits, in seconds.
-LISTEN_SECONDS = 0.5
 
 # A pipe that somebody put there does not wait for a reader.
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
@@ -40,6 +37,7 @@ class Entity:
     """What is held of an entity; `close` it to let others serve the session.
 
     Args:
+        ears: hear who waits while a body is received.
         durable: fdatasync before an append counts.
 
     Attributes:
@@ -48,17 +46,18 @@ class Entity:
     """
 
     def __init__(
-        self, home: Path | str, file: int, session: Session, *, durable: bool
+        self, home: str, file: int, session: Session, ears: Ears, *, durable: bool
     ) -> None:
         self.session = session
         self.file = file
         self._home = home
+        self._ears = ears
         self._durable = durable
         self._step: asyncio.Future[None] | None = None
 
     def close(self) -> None:
         """Let others serve the session, once no step of ours is under way."""
-        if self._step is None:
+        if self._step is None or self._step.done():
             self.release()
         else:
             self._step.add_done_callback(self._given_up)
@@ -80,11 +79,7 @@ class Entity:
         """
         loop = asyncio.get_running_loop()
         self._step = loop.run_in_executor(None, act)
-        try:
-            await asyncio.shield(self._step)
-        finally:
-            if self._step.done():
-                self._step = None
+        await asyncio.shield(self._step)
 
     async def append(self, admission: Admission, body: Body) -> int:
         """Keep what was admitted of `body`, however it ends; returns bytes held.
@@ -96,12 +91,11 @@ class Entity:
                 bytes whose sync failed do not.
         """
         writer = _Writer(self.file, admission)
-        loop = asyncio.get_running_loop()
-        self._listen(loop, body)
+        self._ears.attend(self._home, body)
         try:
             await body.into(writer.write)
         finally:
-            self._listening.cancel()
+            self._ears.leave(self._home)
             if self._durable:
                 await self.step(self._fdatasync)
         return self.session.received + writer.written
@@ -126,15 +120,6 @@ class Entity:
         except OSError:
             cut(self.file, 0)
             raise
-
-    def _listen(self, loop: asyncio.AbstractEventLoop, body: Body) -> None:
-        self._listening = loop.call_later(LISTEN_SECONDS, self._heard, loop, body)
-
-    def _heard(self, loop: asyncio.AbstractEventLoop, body: Body) -> None:
-        if knocked(self._home):
-            body.cut(Reason.SUPERSEDED)
-        else:
-            self._listen(loop, body)
 
 
 class _Writer:
@@ -161,7 +146,7 @@ class _Writer:
 
 
 def opened(
-    home: Path | str, named: SessionId, access: Access, *, durable: bool
+    home: str, named: SessionId, access: Access, ears: Ears, *, durable: bool
 ) -> Entity:
     """Open and lock the entity of the session in `home`.
 
@@ -183,7 +168,7 @@ def opened(
     except BaseException:
         os.close(file)
         raise
-    return Entity(home, file, session, durable=durable)
+    return Entity(home, file, session, ears, durable=durable)
 
 
 def _lock(file: int) -> None:
@@ -231,51 +216,6 @@ def _session(
         reply_url=found.reply_url,
         refused=found.refused,
     )
-
-
-def knock(home: Path | str) -> int | None:
-    """Ask whoever serves the session in `home` to let us; blocks.
-
-    Returns:
-        A handle to close when it has been opened; None when the session is gone, or
-        just now being listened for.
-    """
-    try:
-        folder = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(folder, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        os.close(folder)
-        return None
-    return folder
-
-
-def knocked(home: Path | str) -> bool:
-    """Whether another process waits for the session in `home`."""
-    try:
-        folder = _folder(home)
-    except OSError:  # nobody waits for what is gone
-        return False
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # a file system that cannot lock folders
-        return False
-    finally:
-        os.close(folder)
-    return False
-
-
-def _folder(home: Path | str) -> int:
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    try:
-        return AT_ONCE.open(home, flags)
-    except BlockingIOError:
-        # The system cannot know. Whoever has the session open has just used the name.
-        return WAITING.open(home, flags)
 
 
 def cut(file: int, length: int) -> None:

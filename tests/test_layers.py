@@ -44,8 +44,9 @@ LAYERS: dict[str, set[str]] = {
     "owners": PROTOCOL | {"config"},
     "record": PROTOCOL | {"cached"},
     "turns": PROTOCOL,
-    "entity": PROTOCOL | {"cached", "record", "turns"},
-    "disk": PROTOCOL | {"cached", "destination", "entity", "record"},
+    "knocks": PROTOCOL | {"cached", "turns"},
+    "entity": PROTOCOL | {"cached", "knocks", "record", "turns"},
+    "disk": PROTOCOL | {"cached", "destination", "entity", "knocks", "record"},
     "notify": PROTOCOL | {"journal", "config"},
     "delivery": PROTOCOL | {"config", "destination", "disk", "entity", "notify"},
     "sessions": PROTOCOL

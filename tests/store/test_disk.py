@@ -38,7 +38,8 @@ from wire_client import until
 
 from bitsd import record
 from bitsd.disk import KNOCK_SECONDS, Disk, _is_litter, refusal_of
-from bitsd.entity import LISTEN_SECONDS, Busy, EntityGone, knock, knocked
+from bitsd.entity import Busy, EntityGone
+from bitsd.knocks import LISTEN_SECONDS, Knock, knocked
 from bitsd.protocol.refusal import Reason
 from bitsd.protocol.session import Admission, Destination, State
 from bitsd.protocol.wire import SessionId
@@ -410,16 +411,17 @@ async def test_patient_one_learns_that_another_process_ended_the_session(disk: D
 
 
 KNOCKED = """
-import asyncio, os, sys
+import sys
 from pathlib import Path
 from store_kit import ID, disk_in
-from bitsd.entity import knock, knocked
+from bitsd.knocks import Knock, knocked
 
 home = disk_in(Path(sys.argv[1])).request(ID).parent
-knocking = knock(home)
-print(knocked(home))
-os.close(knocking)
-print(knocked(home))
+knock = Knock(str(home.parent), str(home))
+knock.knock()
+print(knocked(str(home)))
+knock.close()
+print(knocked(str(home)))
 """
 
 
@@ -457,19 +459,65 @@ async def test_step_that_is_under_way_keeps_others_out_after_a_cancellation(
 
 
 async def test_nobody_knocks_where_no_session_is(disk: Disk, folder):
-    home = folder / "BITS-Sessions" / ID
+    sessions, before = str(folder / "BITS-Sessions"), handles()
+    knock = Knock(sessions, f"{sessions}/{ID}")
+    knock.knock()
 
-    assert knock(home) is None
-    assert not knocked(home)
+    assert handles() == before
+    assert not knocked(f"{sessions}/{ID}")
+    assert not knocked(sessions)
+
+
+@pytest.mark.parametrize("door", ["", ID], ids=["all", "one"])
+async def test_one_who_listens_lets_nobody_knock_for_that_moment(
+    disk: Disk, folder, door: str
+):
+    disk.create(new_session())
+    sessions, before = str(folder / "BITS-Sessions"), handles()
+    knock = Knock(sessions, f"{sessions}/{ID}")
+    listening = os.open(f"{sessions}/{door}", os.O_RDONLY)
+    fcntl.flock(listening, fcntl.LOCK_EX)
+    knock.knock()
+    os.close(listening)
+    assert not knocked(f"{sessions}/{ID}")
+    for _ in range(2):
+        knock.knock()
+        assert knocked(f"{sessions}/{ID}")
+        assert knocked(sessions)
+    knock.close()
+
+    assert not knocked(f"{sessions}/{ID}")
+    assert handles() == before
+
+
+async def test_only_the_body_is_cut_for_whose_session_somebody_knocks(
+    disk: Disk, folder
+):
+    entities, bodies, receiving = [], [], []
+    for named in (ID, OTHER):
+        disk.create(new_session(named, total=100))
+        entities.append(await disk.open(named))
+        bodies.append(Chunks(b"abc", stalls=True))
+        appending = entities[-1].append(Admission(0, 50), bodies[-1])
+        receiving.append(asyncio.create_task(appending))
+    sessions = str(folder / "BITS-Sessions")
+    knock = Knock(sessions, f"{sessions}/{OTHER}")
+    knock.knock()
+    await receiving[1]
+    knock.close()
+    assert [body.ended for body in bodies] == [None, Reason.SUPERSEDED]
+    bodies[0].cut(Reason.STOPPING)
+    await receiving[0]
+    for entity in entities:
+        entity.close()
 
 
 UNLOCKABLE_FOLDER = """
 import sys
-from pathlib import Path
-from bitsd.entity import knock, knocked
+from bitsd.knocks import Knock, knocked
 
-home = Path(sys.argv[1])
-print(knock(home), knocked(home))
+Knock(sys.argv[1], sys.argv[1]).knock()
+print(knocked(sys.argv[1]))
 """
 
 
@@ -477,22 +525,7 @@ async def test_where_folders_cannot_be_locked_nobody_is_heard(folder):
     under = failing("flock", error="EBADF")
     said = await asyncio.to_thread(run_child, UNLOCKABLE_FOLDER, folder, under=under)
 
-    assert said == "None False"
-
-
-async def test_one_who_listens_lets_nobody_knock_for_that_moment(disk: Disk, folder):
-    disk.create(new_session())
-    home = folder / "BITS-Sessions" / ID
-    listening = os.open(home, os.O_RDONLY)
-    fcntl.flock(listening, fcntl.LOCK_EX)
-    assert knock(home) is None
-    os.close(listening)
-    knocking = knock(home)
-    assert knocking is not None
-    assert knocked(home)
-    os.close(knocking)
-
-    assert not knocked(home)
+    assert said == "False"
 
 
 async def test_no_handle_is_left_open_however_it_ends(disk: Disk):
