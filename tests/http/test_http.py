@@ -129,6 +129,15 @@ async def test_proxy_that_speaks_http_1_0_is_answered(line: Line):
 # Expect: 100-continue, RFC 9110 10.1.1.
 
 
+async def test_old_http_is_not_asked_for_a_body(line: Line):
+    named = await line.create(TARGET)
+    head, body = expecting(fragment(TARGET, named, 0, ENTITY, 30000))
+    await line.send(head.replace(b"HTTP/1.1", b"HTTP/1.0", 1))
+    await line.send(body)
+
+    assert (await line.receive()).status == 200
+
+
 async def test_body_that_is_wanted_is_asked_for(site: Site, line: Line):
     named = await line.create(TARGET)
     head, body = expecting(fragment(TARGET, named, 0, ENTITY, 30000))

@@ -3,8 +3,11 @@
 import asyncio
 import os
 import re
+import shlex
 import signal
 import socket
+import sys
+from asyncio.subprocess import PIPE
 from contextlib import suppress
 from pathlib import Path
 
@@ -230,3 +233,12 @@ async def test_signals_up_to_the_very_end_are_quiet(run: Run, config: Path):
     _out, err = await ended
 
     assert (running.process.returncode, err) == (0, b"")
+
+
+async def test_standard_output_may_be_closed(config: Path):
+    command = [sys.executable, "-m", "bitsd", "check-config", str(config)]
+    shell = f"{shlex.join(command)} >&-"
+    process = await asyncio.create_subprocess_shell(shell, stderr=PIPE)
+    _out, err = await process.communicate()
+
+    assert (process.returncode, err) == (0, b"")
