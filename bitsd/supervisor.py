@@ -193,7 +193,8 @@ class Supervisor:
             self._signals.close()
             self._wake.close()
             code = self._work(self._config, self._listeners, theirs, number)
-        except Exception:  # noqa: BLE001 - what else it was, the process ends here
+        # Whatever it was, the process ends here and somebody has to be told.
+        except Exception:  # noqa: BLE001
             journal.log.exception("a worker failed")
         finally:
             os._exit(code)
