@@ -25,7 +25,7 @@ from .knocks import Ears, Knock
 from .protocol.refusal import Reason, Refusal
 from .protocol.session import Destination, Session, State
 from .protocol.wire import SessionId, session_id
-from .record import Record
+from .record import BOOT, Keeping, Record
 
 #: How often one who waits for another process tries again, in seconds.
 KNOCK_SECONDS = 0.01
@@ -43,11 +43,14 @@ class Disk:
     Args:
         folder: where published files are, and BITS-Sessions with them.
         durable: fdatasync before an append counts, not only before publication.
+        boot: which boot of the system this is.
     """
 
-    def __init__(self, folder: Folder, *, durable: bool = True) -> None:
+    def __init__(
+        self, folder: Folder, *, durable: bool = True, boot: str = BOOT
+    ) -> None:
         self._folder = folder
-        self._durable = durable
+        self._keeping = Keeping(boot, durable)
         self._sessions = str(folder.sessions)
         self._ears = Ears(self._sessions)
 
@@ -117,7 +120,7 @@ class Disk:
         try:
             (home / "request").touch(exist_ok=False)
             # Last what makes it a session: what a crash leaves is only litter.
-            record.write(home, session, durable=False)
+            record.write(home, session, self._keeping, durable=False)
         except OSError:
             shutil.rmtree(home, ignore_errors=True)
             raise
@@ -151,10 +154,10 @@ class Disk:
     async def _opened(self, named: SessionId) -> Entity:
         home = f"{self._sessions}/{named}"
         try:
-            return opened(home, named, AT_ONCE, self._ears, durable=self._durable)
+            return opened(home, named, AT_ONCE, self._ears, self._keeping)
         except BlockingIOError:
             return await asyncio.to_thread(
-                opened, home, named, WAITING, self._ears, durable=self._durable
+                opened, home, named, WAITING, self._ears, self._keeping
             )
 
     def read(self, named: SessionId) -> Session:
@@ -181,23 +184,33 @@ class Disk:
             return datetime.fromtimestamp(0, UTC)
 
     async def save(self, entity: Entity, session: Session) -> None:
-        """Record what changed of an entity's session other than bytes.
+        """Record what changed of an entity's session, and how its bytes are kept.
 
-        It is on the disk on return if fragments are, and always when the entity was
-        delivered: else a power cut could leave an upload that was published and is
-        not complete.
+        Bytes beyond those that the session has received are dropped.
+        It is on the disk on return if fragments are or were, and always when the
+        entity was delivered: else a power cut could leave an upload that was published
+        and is not complete.
         """
-        await entity.step(partial(self._save, session))
+        await entity.step(partial(self._save, entity, session))
 
-    def _save(self, session: Session) -> None:
-        durable = self._durable or session.state is State.WAIT_FOR_CLOSE
-        record.write(self._home(session.id), session, durable=durable)
+    def _save(self, entity: Entity, session: Session) -> None:
+        if session.received < entity.session.received:
+            entity.shorten(session.received)
+        elif self._keeping.synced and not entity.kept.synced:
+            entity.sync_all()
+        durable = (
+            self._keeping.synced
+            or entity.kept.synced
+            or session.state is State.WAIT_FOR_CLOSE
+        )
+        home = self._home(session.id)
+        record.write(home, session, self._keeping, durable=durable)
         if durable:
             record.sync_folder(self._folder.sessions)
 
     async def settle(self, entity: Entity) -> None:
         """Sync once more what a crash may have kept `save` from syncing."""
-        if self._durable:
+        if self._keeping.synced:
             await entity.step(partial(self._settle, entity.session.id))
 
     def _settle(self, named: SessionId) -> None:
@@ -219,7 +232,7 @@ class Disk:
     def _publish(self, entity: Entity, *, overwrite: bool) -> None:
         session = entity.session
         request = self.request(session.id)
-        if not self._durable:
+        if not self._keeping.synced:
             entity.sync_all()
         with self._destination_folder(session.destination) as (folder, name):
             try:

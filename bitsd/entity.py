@@ -18,7 +18,7 @@ from .cached import Access
 from .knocks import Ears
 from .protocol.session import Admission, Destination, Session
 from .protocol.wire import SessionId
-from .record import SessionDamaged
+from .record import Keeping, SessionDamaged
 from .turns import Body
 
 # A pipe that somebody put there does not wait for a reader.
@@ -38,21 +38,23 @@ class Entity:
 
     Args:
         ears: hear who waits while a body is received.
-        durable: fdatasync before an append counts.
+        keeping: how bytes are kept now.
 
     Attributes:
         session: as a restart would have found it, when this was opened.
         file: a handle of `request` for writing at its end.
+        kept: how the bytes were kept that are held.
     """
 
     def __init__(
-        self, home: str, file: int, session: Session, ears: Ears, *, durable: bool
+        self, home: str, file: int, session: Session, ears: Ears, keeping: Keeping
     ) -> None:
         self.session = session
         self.file = file
+        self.kept = keeping
         self._home = home
         self._ears = ears
-        self._durable = durable
+        self._keeping = keeping
         self._step: asyncio.Future[None] | None = None
 
     def close(self) -> None:
@@ -81,6 +83,29 @@ class Entity:
         self._step = loop.run_in_executor(None, act)
         await asyncio.shield(self._step)
 
+    @property
+    def current(self) -> bool:
+        """The bytes held were kept as they are now."""
+        return self.kept == self._keeping
+
+    def reliable(self, first: int) -> int:
+        """How many bytes are held, for a fragment that begins at `first`.
+
+        A power cut can leave the length of bytes that were never synced, and zeros or
+        anything in their place. A client sends what was not acknowledged, and all
+        before that was synced (protocol-notes/publishing.md).
+        """
+        held = self.session.received
+        if self.kept.boot == self._keeping.boot:
+            return held
+        # In a gap lies what was acknowledged: the disk lost what it said it had.
+        return first if self.kept.synced and first <= held else 0
+
+    def shorten(self, received: int) -> None:
+        """Hold the first `received` bytes and no more; blocks."""
+        os.ftruncate(self.file, received)
+        self.session = self.session.grown(received)
+
     async def append(self, admission: Admission, body: Body) -> int:
         """Keep what was admitted of `body`, however it ends; returns bytes held.
 
@@ -96,9 +121,17 @@ class Entity:
             await body.into(writer.write)
         finally:
             self._ears.leave(self._home)
-            if self._durable:
-                await self.step(self._fdatasync)
+            await self.sync()
         return self.session.received + writer.written
+
+    async def sync(self) -> None:
+        """Make what is held durable, unless only publication shall be.
+
+        Raises:
+            OSError: it cannot be, and only what was held before is held.
+        """
+        if self._keeping.synced:
+            await self.step(self._fdatasync)
 
     def _fdatasync(self) -> None:
         try:
@@ -146,7 +179,7 @@ class _Writer:
 
 
 def opened(
-    home: str, named: SessionId, access: Access, ears: Ears, *, durable: bool
+    home: str, named: SessionId, access: Access, ears: Ears, keeping: Keeping
 ) -> Entity:
     """Open and lock the entity of the session in `home`.
 
@@ -164,11 +197,15 @@ def opened(
     try:
         _lock(file)
         # Only now: whoever had it before may have ended the session.
-        session = _session(named, record.read(home, access=access), os.fstat(file))
+        saved, request = record.read(home, access=access), os.fstat(file)
+        session = _session(named, saved, request)
     except BaseException:
         os.close(file)
         raise
-    return Entity(home, file, session, ears, durable=durable)
+    entity = Entity(home, file, session, ears, keeping)
+    if request.st_nlink == 1:  # else it was whole and synced, and has another name
+        entity.kept = saved[0].kept
+    return entity
 
 
 def _lock(file: int) -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 from datetime import datetime
 from pathlib import Path, PurePath
+from uuid import uuid4
 
 import msgspec
 
@@ -24,6 +25,30 @@ class SessionDamaged(SessionNotFound):
     """Of the session too little is left to go on; says what."""
 
 
+class Keeping(msgspec.Struct, frozen=True):
+    """How bytes were kept, on which depends what a power cut leaves of them.
+
+    Attributes:
+        boot: of the system, in which they came.
+        synced: each fragment was on the disk before its Ack.
+    """
+
+    boot: str
+    synced: bool
+
+
+def boot(source: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
+    """What no two boots of a system have in common."""
+    try:
+        return source.read_text("ascii").strip()
+    except OSError:
+        return str(uuid4())  # each start of the server counts as one
+
+
+#: The boot that this is, the same in all processes that the first one forks.
+BOOT = boot()
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What the file says."""
 
@@ -37,15 +62,19 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     reply_url: str | None
     refused: int | None
+    kept: Keeping = Keeping("", synced=False)
 
 
 _decoder = msgspec.json.Decoder(Record)
 
 
-def write(home: Path, session: Session, *, durable: bool) -> None:
+def write(home: Path, session: Session, kept: Keeping, *, durable: bool) -> None:
     """Replace the record of the session in `home`, atomically.
 
     Args:
+        home: of the session.
+        session: as it is.
+        kept: how its bytes are.
         durable: on return it, and all else that has a name in `home`, is on the disk.
     """
     record = Record(
@@ -59,6 +88,7 @@ def write(home: Path, session: Session, *, durable: bool) -> None:
         state=session.state,
         reply_url=session.reply_url,
         refused=session.refused,
+        kept=kept,
     )
     staged = home / f"{FILE}.new"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC

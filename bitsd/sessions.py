@@ -30,7 +30,7 @@ from .protocol.wire import (
     Fragment,
     SessionId,
 )
-from .record import SessionDamaged, SessionNotFound
+from .record import BOOT, SessionDamaged, SessionNotFound
 from .turns import Body, Turns
 
 #: What crashes left in BITS-Sessions and is no session goes after this time, and what
@@ -63,6 +63,7 @@ class Sessions:
         directory: its settings.
         owners: where sessions are counted; in this object alone if not given.
         now: the clock, in UTC.
+        boot: which boot of the system this is.
     """
 
     def __init__(
@@ -71,13 +72,13 @@ class Sessions:
         owners: Owners | None = None,
         *,
         now: Callable[[], datetime] = _now,
+        boot: str = BOOT,
     ) -> None:
         self.directory = directory
         self._owners = owners or Owners(0, Tables([directory.sessions_per_user]).ask)
         self._now = now
-        self._disk = Disk(
-            Folder(directory.path), durable=directory.durability == "fragment"
-        )
+        durable = directory.durability == "fragment"
+        self._disk = Disk(Folder(directory.path), durable=durable, boot=boot)
         self._delivery = Delivery(directory, self._disk)
         self._turns = Turns()
 
@@ -180,6 +181,7 @@ class Sessions:
         if session.state is State.WAIT_FOR_CLOSE:
             session.admit(packet, maximum=None)  # it was let in before
             return session
+        session = session.grown(entity.reliable(packet.first))
         try:
             admission = session.admit(
                 packet, maximum=self.directory.maximum_upload_size
@@ -187,8 +189,10 @@ class Sessions:
         except Refusal as refusal:
             if refusal.reason is Reason.TOO_LARGE:
                 await self._forget(entity, "refused")
+            elif refusal.reason is Reason.OUT_OF_SYNC:
+                await entity.sync()  # to the client an offset is an Ack of all before
             raise
-        if session.total is None:
+        if session.total is None or not entity.current:
             session = session.sized(packet.total)
             await self._disk.save(entity, session)
         elif not session.received:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from msgspec import structs
 
 from bitsd.config import Directory
 from bitsd.destination import Folder
@@ -21,6 +22,7 @@ from bitsd.disk import Disk
 from bitsd.protocol.refusal import Reason, Refusal
 from bitsd.protocol.session import Admission, Destination, Session
 from bitsd.protocol.wire import Ack, CancelSession, CloseSession, Fragment, SessionId
+from bitsd.record import BOOT, Keeping
 from bitsd.sessions import Caller, Sessions
 from bitsd.turns import Body
 
@@ -29,6 +31,9 @@ OTHER = SessionId("{66666666-7777-4888-9999-AAAAAAAAAAAA}")
 CREATED = datetime(2024, 2, 29, 12, 30, 15, 250, tzinfo=UTC)
 URL = "http://test/in/report.dat"
 NAME = Destination("report.dat")
+
+#: How bytes are kept where nothing else is said.
+KEPT = Keeping(BOOT, synced=True)
 
 #: Nothing here takes as long as this, in seconds.
 PATIENCE = 20.0
@@ -253,9 +258,10 @@ class Uploads:
         """What closed sessions left."""
         return list((self.folder / "BITS-Sessions").glob("closed-*"))
 
-    async def restart(self) -> None:
-        """As a new process."""
-        self.sessions = Sessions(self.sessions.directory, now=self.clock)
+    async def restart(self, *, boot: str = BOOT, **settings: object) -> None:
+        """As a new process; in another boot, it is as after a power cut."""
+        directory = structs.replace(self.sessions.directory, **settings)
+        self.sessions = Sessions(directory, now=self.clock, boot=boot)
         await self.sessions.open()
 
     async def create(self, sender: Caller | None = None, url: str = URL) -> SessionId:

@@ -1,7 +1,7 @@
 """A start with sessions of an earlier run."""
 
 from sites import Serve
-from store_kit import new_session
+from store_kit import KEPT, new_session
 from wire_client import create
 
 from bitsd.batches import BATCH
@@ -16,7 +16,7 @@ def leave_sessions(site_folder, number: int) -> None:
     home = site_folder / "BITS-Sessions"
     first = home / "{00000000-0000-4000-8000-000000000000}"
     first.mkdir(parents=True)
-    write(first, new_session(address="127.0.0.1"), durable=True)
+    write(first, new_session(address="127.0.0.1"), KEPT, durable=True)
     record = (first / "session.json").read_bytes()
     (first / "request").touch()
     for each in range(1, number):

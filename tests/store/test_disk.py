@@ -14,6 +14,7 @@ import pytest
 from store_kit import (
     CREATED,
     ID,
+    KEPT,
     NAME,
     OTHER,
     Chunks,
@@ -534,7 +535,8 @@ async def test_no_handle_is_left_open_however_it_ends(disk: Disk):
     await append(disk, session, Admission(0, 3), Chunks(b"abc"))
     with pytest.raises(OSError, match="a fault"):
         await append(disk, session, Admission(0, 3), Broken(b"d"))
-    record.write(disk.request(ID).parent, replace(session, total=1), durable=False)
+    short = replace(session, total=1)
+    record.write(disk.request(ID).parent, short, KEPT, durable=False)
     with pytest.raises(SessionDamaged):
         await disk.open(ID)
 

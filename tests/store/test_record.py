@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_kit import CREATED, ID, disk_in, failed, fill, new_session, small_disk
+from store_kit import (
+    CREATED,
+    ID,
+    KEPT,
+    disk_in,
+    failed,
+    fill,
+    new_session,
+    small_disk,
+)
 
 from bitsd import record
 from bitsd.protocol.session import Destination, Session, State
@@ -29,16 +38,16 @@ FULL = new_session(
     "session", [new_session(), FULL, new_session(total=0)], ids=["new", "full", "empty"]
 )
 def test_record_says_what_was_written(tmp_path: Path, session: Session):
-    record.write(tmp_path, session, durable=True)
+    record.write(tmp_path, session, KEPT, durable=True)
     found, _ = record.read(tmp_path)
 
-    for field in record.Record.__struct_fields__:
-        if field != "format":
-            assert getattr(found, field) == getattr(session, field), field
+    assert found.kept == KEPT
+    for field in {*record.Record.__struct_fields__} - {"format", "kept"}:
+        assert getattr(found, field) == getattr(session, field), field
 
 
 def test_record_comes_with_the_time_of_its_file(tmp_path: Path):
-    record.write(tmp_path, new_session(), durable=True)
+    record.write(tmp_path, new_session(), KEPT, durable=True)
     os.utime(tmp_path / "session.json", (1000.5, 2000.5))
 
     assert record.read(tmp_path)[1] == 2000.5
@@ -46,25 +55,25 @@ def test_record_comes_with_the_time_of_its_file(tmp_path: Path):
 
 def test_later_record_replaces_the_earlier_and_leaves_nothing_beside(tmp_path: Path):
     (tmp_path / "session.json.new").write_bytes(b"half of a record that a crash left")
-    record.write(tmp_path, FULL, durable=True)
-    record.write(tmp_path, new_session(total=7), durable=True)
+    record.write(tmp_path, FULL, KEPT, durable=True)
+    record.write(tmp_path, new_session(total=7), KEPT, durable=True)
 
     assert record.read(tmp_path)[0].total == 7
     assert [path.name for path in tmp_path.iterdir()] == ["session.json"]
 
 
 def test_record_is_for_the_server_alone(tmp_path: Path):
-    record.write(tmp_path, FULL, durable=True)
+    record.write(tmp_path, FULL, KEPT, durable=True)
 
     assert (tmp_path / "session.json").stat().st_mode & 0o777 == 0o600
 
 
 def test_record_that_has_no_room_leaves_the_one_before(tmp_path: Path):
     with small_disk(tmp_path / "disk") as disk:
-        record.write(disk, new_session(total=7), durable=True)
+        record.write(disk, new_session(total=7), KEPT, durable=True)
         fill(disk)
         with failed(errno.ENOSPC):
-            record.write(disk, FULL, durable=True)
+            record.write(disk, FULL, KEPT, durable=True)
 
         assert record.read(disk)[0].total == 7
 
@@ -72,10 +81,10 @@ def test_record_that_has_no_room_leaves_the_one_before(tmp_path: Path):
 def test_record_that_has_room_in_part_leaves_the_one_before(tmp_path: Path):
     longest = new_session(url="http://test/in/report.dat?" + "x" * 6000)
     with small_disk(tmp_path / "disk") as disk:
-        record.write(disk, longest, durable=True)
+        record.write(disk, longest, KEPT, durable=True)
         fill(disk, leave=4096)
         with failed(errno.ENOSPC):
-            record.write(disk, longest, durable=True)
+            record.write(disk, longest, KEPT, durable=True)
 
         assert record.read(disk)[0].url == longest.url
 
