@@ -23,8 +23,7 @@ from .cached import fill_now
 from .ranges import ByteRange, Piece
 
 #: Bytes handed to the kernel in one turn of the event loop, as many as in nginx: a
-#: fast client is not the only one. A page that is not in memory blocks the loop for
-#: as long as its disk takes, which is bounded by this.
+#: fast client is not the only one.
 BLOCK = 2 * 1024 * 1024
 
 #: Bytes encrypted in one turn of the event loop. With the same bytes encrypted beside
@@ -33,6 +32,18 @@ TLS_BLOCK = 128 * 1024
 
 #: A client that takes less than this in a `stall_timeout` is too slow.
 MINIMUM_PROGRESS = 4096
+
+
+# For one byte that nobody looks at.
+_PROBE = memoryview(bytearray(1))
+
+
+class _OnDisk(Exception):
+    """The bytes that are next are not in memory."""
+
+    def __init__(self, wanted: ByteRange) -> None:
+        super().__init__()
+        self.wanted = wanted
 
 
 class FileShrank(OSError):
@@ -94,7 +105,7 @@ class _Watch:
     def __init__(self, client: Client, give_up: Callable[[OSError], None]) -> None:
         self._client = client
         self._give_up = give_up
-        self._taken = 0
+        self._taken = client.taken
 
     def __enter__(self) -> Self:
         self._again()
@@ -126,7 +137,8 @@ class _Watch:
 class _Plain:
     """Pieces that the kernel sends, in turns of the loop whenever the socket has room.
 
-    A task that woke up for each would cost as much as the sending.
+    A task that woke up for each would cost as much as the sending. What is not in
+    memory a thread fetches first, for a slow disk is not to hold up the loop.
     """
 
     def __init__(
@@ -136,18 +148,29 @@ class _Plain:
         self._socket = own
         self._file = file
         self._left = deque(pieces)
+        self._fetched = range(0)
 
     async def send(self) -> None:
         """Block by block while the socket has room, and then as it has again."""
-        try:
-            self._some()
-            while self._left:
-                await asyncio.sleep(0)
+        while self._left:
+            try:
                 self._some()
-        except BlockingIOError:
-            await self._rest()
+                if self._left:
+                    await asyncio.sleep(0)
+            except BlockingIOError:
+                await self._room()
+            except _OnDisk as missing:
+                await asyncio.to_thread(self._fetch, missing.wanted)
 
-    async def _rest(self) -> None:
+    def _fetch(self, wanted: ByteRange) -> None:
+        """Have its first block in memory; blocks."""
+        count = min(wanted.length, BLOCK)
+        os.pread(self._file, count, wanted.first)
+        # So much is not looked at again: some systems cannot say.
+        self._fetched = range(wanted.first, wanted.first + count)
+
+    async def _room(self) -> None:
+        """Wait until the socket has room, and go on while it has."""
         loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = loop.create_future()
         handle = self._socket.fileno()
@@ -159,15 +182,17 @@ class _Plain:
             loop.remove_writer(handle)
 
     def _turn(self) -> None:
-        error: OSError | None = None
         try:
             self._some()
         except BlockingIOError:
-            pass
-        except OSError as caught:
-            error = caught
-        if error is not None or not self._left:
+            return
+        except _OnDisk:
+            self._end(None)
+        except OSError as error:
             self._end(error)
+        else:
+            if not self._left:
+                self._end(None)
 
     def _end(self, error: OSError | None) -> None:
         with suppress(asyncio.InvalidStateError):  # it may be told twice, or too late
@@ -202,11 +227,23 @@ class _Plain:
 
     def _range(self, wanted: ByteRange) -> Piece | None:
         count = min(wanted.length, BLOCK)
+        if wanted.first in self._fetched:
+            count = min(count, self._fetched.stop - wanted.first)
+        elif not self._in_memory(wanted.first + count - 1):
+            raise _OnDisk(wanted)
         sent = os.sendfile(self._socket.fileno(), self._file, wanted.first, count)
         if not sent:
             raise FileShrank(wanted)
         self._client.sent += sent
         return wanted.after(sent)
+
+    def _in_memory(self, offset: int) -> bool:
+        """The system reads ahead: where the end of a block is, the rest is as well."""
+        try:
+            fill_now(self._file, _PROBE, offset)
+        except BlockingIOError:
+            return False
+        return True
 
 
 class _Encrypted:

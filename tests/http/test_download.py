@@ -9,6 +9,7 @@ import ssl
 import struct
 import subprocess
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from email.utils import parsedate_to_datetime
 from typing import BinaryIO
@@ -16,6 +17,7 @@ from typing import BinaryIO
 import pytest
 from aiohttp import ClientSession, MultipartReader, web
 
+from bitsd.cached import fill_now
 from bitsd.download import respond
 from bitsd.pieces import BLOCK
 
@@ -157,17 +159,21 @@ def reset(client):
 
 
 def evict(path):
-    """Out of memory, where the file system is not in memory itself."""
+    """Out of memory; for that the temporary folder has to be on a disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        # Else to ask for a byte is to have the next megabytes read.
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        with pytest.raises(BlockingIOError):
+            fill_now(file.fileno(), memoryview(bytearray(1)), 0)
 
 
-def read_to_end(client):
-    """Bytes that arrive in all; a reset is an end, too."""
+def read_to_end(client, enough=None):
+    """Bytes that arrive in all, or more than enough; a reset is an end, too."""
     received = 0
     try:
-        while data := client.recv(2**20):
+        while (enough is None or received <= enough) and (data := client.recv(2**20)):
             received += len(data)
     except ConnectionResetError:
         pass
@@ -329,6 +335,42 @@ async def test_tls_gets_the_same_bytes(path, tls):
         assert (await exchange(streams, Range="bytes=5-9"))[2] == CONTENT[5:10]
 
 
+class Threads(ThreadPoolExecutor):
+    """The threads of an event loop, which counts how often they are needed."""
+
+    needed = 0
+
+    def submit(self, *args, **kwargs):
+        self.needed += 1
+        return super().submit(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("bytes=0-", CONTENT), (f"bytes={BLOCK - 9}-{BLOCK}", CONTENT[BLOCK - 9 :][:10])],
+)
+async def test_what_is_on_disk_alone_is_read_by_a_thread(path, value, expected):
+    threads = Threads()
+    asyncio.get_running_loop().set_default_executor(threads)
+    offer = Offer(path)
+    before = []
+
+    def on_disk(request):
+        evict(path)
+        before.append(threads.needed)
+
+    async with offer.served():
+        streams = await offer.dial()
+        warm = await exchange(streams, Range=value)
+        needed = threads.needed
+        offer.before = on_disk
+        cold = await exchange(streams, Range=value)
+
+    assert needed == 1  # which is to open the file
+    assert threads.needed > before[0]
+    assert warm[2] == cold[2] == expected
+
+
 async def test_tls_gets_what_is_on_disk_alone(path, tls):
     server, client = tls
     offer = Offer(path)
@@ -398,6 +440,24 @@ async def test_tls_client_that_never_reads_is_cut_off(large, tls):
 
         assert len(await streams[0].read(-1)) < LARGE
         assert offer.opened[0].closed
+
+
+async def test_slow_client_gets_what_is_on_disk_alone(path):
+    offer = Offer(path)
+
+    def on_disk(request):
+        evict(path)
+        # The system reads no more than it is asked for.
+        handle = offer.opened[-1].fileno()
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_RANDOM)
+
+    offer.before = on_disk
+    async with offer.served():
+        client = stalled(offer)
+        received = await asyncio.to_thread(read_to_end, client, len(CONTENT))
+        client.close()
+
+    assert received > len(CONTENT)
 
 
 async def test_tls_client_that_pauses_gets_the_rest(large, tls):
