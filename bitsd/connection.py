@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
+from operator import attrgetter
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -24,6 +25,7 @@ from aiohttp.web_protocol import (
 
 from . import journal
 from .answer import Answer
+from .crowd import Crowd, counted
 from .protocol.refusal import Reason, Refusal
 from .protocol.wire import Ack
 
@@ -61,13 +63,16 @@ class Limits:
     """What a connection may take; times in seconds.
 
     Attributes:
-        connections: how many there may be at once; one more is refused.
+        connections: how many there may be at once; one more ends the one that is idle
+            for longest, or is refused if none is.
+        per_address: as many of them from one address.
         header: for the rest of a request's header once some of it came.
         idle: for the next request to begin.
         drain: for a body that nobody wants, before the connection is closed.
     """
 
     connections: int
+    per_address: int
     header: float
     idle: float
     drain: float
@@ -78,9 +83,12 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
 
     It reads into a buffer that all connections of a server share: aiohttp's way
     allocates 256 KiB for each read, which costs as much as what is read.
+
+    Attributes:
+        heard: when something last came but for bodies, by the clock of the loop.
     """
 
-    __slots__ = ("_header_timer", "_server")
+    __slots__ = ("_client", "_header_timer", "_server", "heard")
 
     def __init__(self, server: "HttpServer", loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
@@ -95,7 +103,9 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
             max_headers=MAXIMUM_FIELDS,
         )
         self._server = server
+        self._client: str | None = None
         self._header_timer: asyncio.TimerHandle | None = None
+        self.heard = 0.0
         # aiohttp's C parser answers 400 to any method outside llhttp's list, before
         # a handler runs; BITS_POST is not in it. The Python parser takes any token.
         # A body that it would decompress would not have the offsets it says it has.
@@ -124,20 +134,33 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Refuse it when there are too many."""
-        if self._server.full:
-            journal.warn("full", connections=len(self._server.connections))
-            self._manager = None
-            self._force_close = True
-            # One that writes, though with uvloop it is no asyncio.Transport.
-            transport.write(_FULL)  # type: ignore[attr-defined]
-            transport.close()
-        else:
+        address = _address(transport)
+        client = counted(address)
+        full = self._server.let_in(client)
+        if full is None:
+            self._client = client
+            self.heard = self._loop.time()
             super().connection_made(transport)
+            return
+        journal.warn(full, client=address, connections=len(self._server.connections))
+        self._manager = None
+        self._force_close = True
+        # One that writes, though with uvloop it is no asyncio.Transport.
+        transport.write(_FULL)  # type: ignore[attr-defined]
+        transport.close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Stop the clock."""
         self._stop_clock()
+        client, self._client = self._client, None
+        self._server.crowd.leave(client)
         super().connection_lost(exc)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing of a request has come that was not answered."""
+        busy = self._request_in_progress or self._messages or self._header_timer
+        return not busy and not self._force_close
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         """Where the next bytes go (asyncio.BufferedProtocol)."""
@@ -153,6 +176,7 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
         A body waits in the socket until a handler asks for it: what came on here
         would be copied twice.
         """
+        self.heard = self._loop.time()
         try:
             super().data_received(data)
         except ValueError as error:  # a number longer than Python reads
@@ -214,6 +238,15 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
         return response(Ack.refusing(refusal), close=True)
 
 
+def _address(transport: asyncio.BaseTransport) -> str:
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) else ""
+
+
+def _is_idle(connection: RequestHandler) -> bool:
+    return isinstance(connection, Connection) and connection.idle
+
+
 class HttpServer(web.Server):
     """The connections of all listeners.
 
@@ -224,6 +257,7 @@ class HttpServer(web.Server):
     Attributes:
         buffer: what connections read into, and have read from before anything else
             runs.
+        crowd: who has them.
     """
 
     def __init__(
@@ -234,11 +268,29 @@ class HttpServer(web.Server):
         super().__init__(handler)
         self.limits = limits
         self.buffer = memoryview(bytearray(_READ_BYTES))
+        self.crowd = Crowd(limits.per_address)
 
-    @property
-    def full(self) -> bool:
-        """One more connection would be too many."""
-        return len(self._connections) >= self.limits.connections
+    def let_in(self, client: str | None) -> str | None:
+        """Count one more connection; why not, if there are too many.
+
+        Args:
+            client: whose, as `counted` says.
+        """
+        if not self.crowd.enter(client):
+            return "address-full"
+        if len(self._connections) >= self.limits.connections and not self._make_room():
+            self.crowd.leave(client)
+            return "full"
+        return None
+
+    def _make_room(self) -> bool:
+        """End the connection that is idle for longest, for one that may not be."""
+        idle = (each for each in self._connections if _is_idle(each))
+        longest = min(idle, key=attrgetter("heard"), default=None)
+        if longest is None:
+            return False
+        longest.force_close()
+        return True
 
     def __call__(self) -> Connection:
         """A protocol for a new connection."""

@@ -146,10 +146,10 @@ _STATUSES: Mapping[int, _Answer] = {
         '`proxy_http_version 1.1; proxy_set_header Connection "";`.',
     ),
     503: _Answer(
-        "Busy: too many sessions, little space, a stop; or a proxy without bitsd.",
+        "Busy: a limit is reached, or it stops; or a proxy without bitsd.",
         _SERVER_OR_PROXY,
-        "bitsd's log says too_many_sessions, low_space or stopping. Clients come "
-        "again by themselves.",
+        "bitsd's log says too_many_sessions, spool_full, low_space, "
+        "too_many_requests or stopping. Clients come again by themselves.",
     ),
     504: _Answer(
         "A proxy waited too long for bitsd, for example while a file is published "
@@ -246,6 +246,15 @@ _REASONS: Mapping[Reason, _Cure] = {
         (Cause.CLIENT, Cause.SERVER),
         "Raise `sessions_per_user`, or shorten `session_timeout` so that abandoned "
         "uploads go sooner. All anonymous clients behind one proxy count as one.",
+    ),
+    Reason.SPOOL_FULL: _Cure(
+        _SERVER,
+        "Raise `maximum_spool_size`, or wait until uploads finish. Those begun earlier "
+        "go on; `session_timeout` ends abandoned ones.",
+    ),
+    Reason.TOO_MANY_REQUESTS: _Cure(
+        (Cause.CLIENT, Cause.SERVER),
+        "Raise `requests_per_second`. All clients behind one address count as one.",
     ),
     Reason.LOW_SPACE: _Cure(
         _SERVER,

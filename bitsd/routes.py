@@ -7,6 +7,7 @@ refused packet is read first, so that the connection lives on.
 import asyncio
 import errno
 import re
+import time
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import BinaryIO, assert_never
@@ -18,6 +19,7 @@ from . import SOFTWARE, journal
 from .body import FragmentBody
 from .config import Config, Directory
 from .connection import Connection, response
+from .crowd import Pace, counted
 from .destination import REPLIES, Folder, destination, names
 from .disk import refusal_of
 from .download import respond
@@ -71,6 +73,8 @@ class Routes:
         self._stall_timeout = config.stall_timeout.total_seconds()
         self._drain_timeout = config.drain_timeout.total_seconds()
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
+        rate = config.requests_per_second
+        self._pace = Pace(rate) if rate else None
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request."""
@@ -92,6 +96,7 @@ class Routes:
         body = FragmentBody(request, length, self._buffer, self._stall_timeout)
         packet: Packet | None = None
         try:
+            self._keep_pace(request)
             packet = wire.parse(request.headers.items())
             ack = await self._served(request, packet, body)
         except Refusal as refusal:
@@ -126,6 +131,12 @@ class Routes:
             case _:
                 assert_never(packet)
 
+    def _keep_pace(self, request: web.BaseRequest) -> None:
+        if self._pace is None:
+            return
+        if not self._pace.admit(counted(request.remote or ""), time.monotonic()):
+            raise Refusal(Reason.TOO_MANY_REQUESTS, "of this address")
+
     def _place(self, request: web.BaseRequest) -> tuple[Place, tuple[str, ...]]:
         """The directory of a request, and the names below its URL."""
         path = names(request.raw_path)
@@ -137,13 +148,13 @@ class Routes:
     async def _download(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer GET and HEAD ([MC-BUP] 3.5)."""
         try:
+            self._keep_pace(request)
             place, path = self._place(request)
             if EVERYONE not in place.directory.read:
                 return _plain(HTTPStatus.FORBIDDEN)
             file = await self._opened(place, path)
         except Refusal as refusal:
-            malformed = refusal.reason is Reason.MALFORMED
-            return _plain(HTTPStatus.BAD_REQUEST if malformed else HTTPStatus.NOT_FOUND)
+            return _no_file(request, refusal)
         except OSError as error:
             return _plain(_status_of(error))
         content_type = place.directory.mime_types.get(_suffix(path[-1]), OCTETS)
@@ -181,6 +192,11 @@ def _url(request: web.BaseRequest) -> str:
 
 
 def _refused(request: web.BaseRequest, packet: Packet | None, refusal: Refusal) -> Ack:
+    _log(request, packet, refusal)
+    return Ack.refusing(refusal, getattr(packet, "session_id", None))
+
+
+def _log(request: web.BaseRequest, packet: Packet | None, refusal: Refusal) -> None:
     journal.warn(
         "refused",
         reason=refusal.reason.name.lower(),
@@ -190,7 +206,18 @@ def _refused(request: web.BaseRequest, packet: Packet | None, refusal: Refusal) 
         target=request.raw_path,
         detail=refusal.detail,
     )
-    return Ack.refusing(refusal, getattr(packet, "session_id", None))
+
+
+def _no_file(request: web.BaseRequest, refusal: Refusal) -> web.Response:
+    match refusal.reason:
+        case Reason.MALFORMED:
+            return _plain(HTTPStatus.BAD_REQUEST)
+        case Reason.TOO_MANY_REQUESTS:
+            _log(request, None, refusal)
+            headers = {"Retry-After": "1"}
+            return _plain(HTTPStatus.SERVICE_UNAVAILABLE, **headers)
+        case _:
+            return _plain(HTTPStatus.NOT_FOUND)
 
 
 def _suffix(name: str) -> str:

@@ -112,6 +112,7 @@ class Server:
 def _limits(config: Config) -> Limits:
     return Limits(
         connections=config.maximum_connections,
+        per_address=config.connections_per_address,
         header=config.header_timeout.total_seconds(),
         idle=config.idle_timeout.total_seconds(),
         drain=config.drain_timeout.total_seconds(),

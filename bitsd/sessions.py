@@ -21,7 +21,7 @@ from .disk import Disk
 from .entity import Busy, Entity, EntityGone
 from .owners import Owners, Tables
 from .protocol.refusal import Reason, Refusal
-from .protocol.session import Destination, Event, Session, State
+from .protocol.session import Admission, Destination, Event, Session, State
 from .protocol.wire import (
     PROTOCOL,
     Ack,
@@ -75,7 +75,7 @@ class Sessions:
         boot: str = BOOT,
     ) -> None:
         self.directory = directory
-        self._owners = owners or Owners(0, Tables([directory.sessions_per_user]).ask)
+        self._owners = owners or Owners(0, Tables.of([directory]).ask)
         self._now = now
         durable = directory.durability == "fragment"
         self._disk = Disk(Folder(directory.path), durable=durable, boot=boot)
@@ -182,32 +182,48 @@ class Sessions:
             session.admit(packet, maximum=None)  # it was let in before
             return session
         session = session.grown(entity.reliable(packet.first))
-        try:
-            admission = session.admit(
-                packet, maximum=self.directory.maximum_upload_size
-            )
-        except Refusal as refusal:
-            if refusal.reason is Reason.TOO_LARGE:
-                await self._forget(entity, "refused")
-            elif refusal.reason is Reason.OUT_OF_SYNC:
-                await entity.sync()  # to the client an offset is an Ack of all before
-            raise
-        if session.total is None or not entity.current:
-            session = session.sized(packet.total)
-            await self._disk.save(entity, session)
-        elif not session.received:
-            await self._disk.settle(entity)
+        admission = await self._admitted(session, entity, packet)
+        session = await self._settled(session, entity, packet.total)
         held = await entity.append(admission, body)
         if held <= packet.last:
             reason = body.ended or Reason.CUT_OFF
             raise Refusal(reason, f"kept {held} bytes of {packet.total}")
         return session.grown(held)
 
+    async def _admitted(
+        self, session: Session, entity: Entity, packet: Fragment
+    ) -> Admission:
+        """What to keep of the fragment."""
+        try:
+            return session.admit(packet, maximum=self.directory.largest_upload)
+        except Refusal as refusal:
+            if refusal.reason is Reason.TOO_LARGE:
+                await self._forget(entity, "refused")
+            elif refusal.reason is Reason.OUT_OF_SYNC:
+                await entity.sync()  # to the client an offset is an Ack of all before
+            raise
+
+    async def _settled(self, session: Session, entity: Entity, total: int) -> Session:
+        """The session, on the disk but for the bytes that come."""
+        if session.total is None:
+            await self._claim(session.id, total)
+        if session.total is None or not entity.current:
+            session = session.sized(total)
+            await self._disk.save(entity, session)
+        elif not session.received:
+            await self._disk.settle(entity)
+        return session
+
     async def _deliver(self, session: Session, entity: Entity) -> Session:
         """Give the whole entity to the application, to its name, or to both."""
         delivered, published = await self._delivery.deliver(session, entity)
+        await self._claim(session.id, 0)
         self._tell("published" if published else "delivered", delivered)
         return delivered
+
+    async def _claim(self, named: SessionId, size: int) -> None:
+        if self.directory.maximum_spool_size is not None:
+            await self._owners.claim(named, size, self._disk.missing)
 
     async def close(self, packet: CloseSession, caller: Caller) -> Ack:
         """Close-Session, [MC-BUP] 3.2.5.2.7; again, if its first Ack was lost.

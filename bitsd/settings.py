@@ -113,6 +113,13 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             at_least=1,
         ),
     ] = 50
+    maximum_spool_size: Annotated[
+        Size | None,
+        setting(
+            "sum of the sizes of all unfinished uploads; one more gets 503, one that "
+            "is larger by itself is refused for good"
+        ),
+    ] = None
     minimum_free_space: Annotated[
         Size, setting("below it new uploads get 503; 0 is off")
     ] = Size(0)
@@ -161,6 +168,12 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         bool, setting("passwords over an unencrypted connection"), LATER
     ] = False
 
+    @property
+    def largest_upload(self) -> int | None:
+        """Largest file that there can ever be room for; None is any."""
+        limits = (self.maximum_upload_size, self.maximum_spool_size)
+        return min((limit for limit in limits if limit is not None), default=None)
+
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
@@ -189,10 +202,26 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         int,
         setting(
             "connections of each worker at once, but for TLS handshakes; one more "
-            "gets 503",
+            "ends the one that is idle for longest, or gets 503 if none is",
             at_least=1,
         ),
     ] = 1000
+    connections_per_address: Annotated[
+        int,
+        setting(
+            "those of one address (IPv6: of one /64) at each worker, but for loopback "
+            "and unix sockets; one more gets 503",
+            at_least=1,
+        ),
+    ] = 250
+    requests_per_second: Annotated[
+        int,
+        setting(
+            "of one address at each worker, counted as for connections_per_address; "
+            "one more gets 503; 0 is off",
+            at_least=0,
+        ),
+    ] = 0
     header_timeout: Annotated[
         timedelta, setting("for the rest of a request's header")
     ] = 30 * SECOND

@@ -41,7 +41,9 @@ LAYERS: dict[str, set[str]] = {
     "listeners": {"config", "tls"},
     "explain": {"protocol.refusal", "codes"},
     "destination": PROTOCOL | {"cached"},
-    "owners": PROTOCOL | {"config"},
+    "crowd": set(),
+    "spool": PROTOCOL,
+    "owners": PROTOCOL | {"config", "spool"},
     "record": PROTOCOL | {"cached"},
     "turns": PROTOCOL,
     "knocks": PROTOCOL | {"cached", "turns"},
@@ -53,12 +55,12 @@ LAYERS: dict[str, set[str]] = {
     | {"batches", "config", "delivery", "destination", "disk", "entity", "journal"}
     | {"owners", "record", "turns"},
     "answer": PROTOCOL,
-    "connection": PROTOCOL | {"answer", "journal"},
+    "connection": PROTOCOL | {"answer", "crowd", "journal"},
     "body": PROTOCOL | {"connection"},
     "pieces": {"cached", "ranges"},
     "download": {"answer", "journal", "pieces", "ranges"},
     "routes": PROTOCOL
-    | {"body", "config", "connection", "destination", "disk", "download"}
+    | {"body", "config", "connection", "crowd", "destination", "disk", "download"}
     | {"journal", "owners", "sessions"},
 }
 LAYERS["server"] = set(LAYERS) - {"__init__"}

@@ -106,7 +106,7 @@ def test_all_sessions_are_looked_up_in_time():
 
 
 def test_each_directory_has_its_table():
-    tables = Tables([1, 1])
+    tables = Tables([Table(1), Table(1)])
     answers = [
         tables.answer(Admit(0, A, ALICE), 1),
         tables.answer(Admit(1, B, ALICE), 1),
@@ -124,7 +124,7 @@ def test_each_directory_has_its_table():
 
 def test_directory_that_is_not_there_is_an_error():
     with pytest.raises(IndexError):
-        Tables([1]).answer(Made(1, A), 1)
+        Tables([Table(1)]).answer(Made(1, A), 1)
 
 
 def test_name_of_any_length_makes_a_short_owner():

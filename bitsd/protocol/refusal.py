@@ -91,6 +91,8 @@ class Reason(Enum):
         501, Hresult.ACCESS_DENIED, _SERVER, "uploads are not enabled here"
     )
     TOO_MANY_SESSIONS = _Row(503, None, _SERVER, "sessions_per_user is reached")
+    SPOOL_FULL = _Row(503, None, _SERVER, "maximum_spool_size is reached")
+    TOO_MANY_REQUESTS = _Row(503, None, _SERVER, "requests_per_second is reached")
     LOW_SPACE = _Row(503, None, _SERVER, "minimum_free_space is reached")
     STOPPING = _Row(503, None, _SERVER, "the server is stopping")
 

@@ -16,6 +16,7 @@ from wire_client import (
     ping,
     ranged,
     request,
+    until,
 )
 
 TARGET = "/in/report.dat"
@@ -429,16 +430,48 @@ async def test_steady_body_may_take_longer_than_the_stall_timeout(serve: Serve):
 # Number of connections.
 
 
-async def test_connection_over_the_cap_is_turned_away(serve: Serve):
+async def test_connection_over_the_cap_is_turned_away_when_all_are_busy(serve: Serve):
     site = await serve(top="maximum_connections = 2")
     lines = [await site.dial() for _ in range(2)]
-    for line in lines:
-        await line.ask(ping(TARGET))
+    targets = ["/in/a.dat", "/in/b.dat"]
+    halves = [
+        await half_a_fragment(site, *each) for each in zip(lines, targets, strict=True)
+    ]
     third = await site.dial()
     rest = await turned_away(third)
+    for line, half in zip(lines, halves, strict=True):
+        await line.send(half)
 
     assert rest == b"" or rest.startswith(b"HTTP/1.1 503 ")
-    assert [(await line.ask(ping(TARGET))).status for line in lines] == [200, 200]
+    assert [(await line.receive()).status for line in lines] == [200, 200]
+
+
+async def test_connection_over_the_cap_ends_the_one_that_is_idle_for_longest(
+    serve: Serve,
+):
+    site = await serve(top="maximum_connections = 3")
+    lines = [await site.dial() for _ in range(3)]
+    half = await half_a_fragment(site, lines[0], TARGET)
+    for line in (lines[2], lines[1], lines[2]):
+        await line.ask(ping(TARGET))
+    fourth = await site.dial()
+    answer = await fourth.ask(ping(TARGET))
+    rest = await lines[1].ended()
+    await lines[0].send(half)
+
+    assert (answer.status, rest) == (200, b"")
+    assert (await lines[0].receive()).status == 200
+    assert (await lines[2].ask(ping(TARGET))).status == 200
+
+
+async def half_a_fragment(site: Site, line: Line, target: str) -> bytes:
+    """Send the first half of one that is a whole entity; returns the second."""
+    named = await line.create(target)
+    octets = fragment(target, named, 0, ENTITY, len(ENTITY))
+    half = len(octets) - len(ENTITY) // 2
+    await line.send(octets[:half])
+    await until(lambda: site.held(named) == len(ENTITY) - len(ENTITY) // 2)
+    return octets[half:]
 
 
 async def test_closed_connection_makes_room_for_another(serve: Serve):

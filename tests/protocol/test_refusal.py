@@ -39,6 +39,8 @@ TOLD = {
     "INTERNAL": (500, None, None),
     "UPLOADS_DISABLED": (501, E_ACCESSDENIED, SERVER),
     "TOO_MANY_SESSIONS": (503, None, None),
+    "SPOOL_FULL": (503, None, None),
+    "TOO_MANY_REQUESTS": (503, None, None),
     "LOW_SPACE": (503, None, None),
     "STOPPING": (503, None, None),
 }
@@ -95,6 +97,8 @@ def test_contexts_are_those_that_clients_know():
         "STORAGE_FAILED",
         "INTERNAL",
         "TOO_MANY_SESSIONS",
+        "SPOOL_FULL",
+        "TOO_MANY_REQUESTS",
         "LOW_SPACE",
         "STOPPING",
     ],

@@ -955,3 +955,68 @@ async def test_reply_url_that_is_no_text_is_a_fault_of_the_application(folder):
         named = await uploads.create()
         with refused(Reason.REPLY_MALFORMED):
             await uploads.send(named, ENTITY)
+
+
+# Room for all of them.
+
+
+async def begun(uploads: Uploads, octets: int, total: int, **facts) -> SessionId:
+    """An upload of `total` bytes, some of which came."""
+    named = await uploads.create(caller(f"{total}.dat"))
+    await uploads.send(
+        named, bytes(octets), total=total, sender=caller(f"{total}.dat"), **facts
+    )
+    return named
+
+
+async def test_upload_that_has_no_room_waits_until_another_is_published(folder):
+    uploads = await Uploads.open(folder, maximum_spool_size=100)
+    first = await begun(uploads, 10, 60)
+    second = await uploads.create()
+    with refused(Reason.SPOOL_FULL):
+        await uploads.send(second, bytes(10), total=50)
+    await uploads.send(first, bytes(50), first=10, sender=caller("60.dat"))
+    await uploads.send(second, bytes(10), total=50)
+
+    assert uploads.on_disk == {first, second}
+
+
+@pytest.mark.parametrize("end", ["cancel", "close"])
+async def test_upload_that_is_given_up_makes_room(folder, end: str):
+    uploads = await Uploads.open(folder, maximum_spool_size=100)
+    first = await begun(uploads, 10, 100)
+    if end == "cancel":
+        await uploads.cancel(first, caller("100.dat"))
+    else:
+        with refused(Reason.MALFORMED):
+            await uploads.close(first, caller("100.dat"))
+
+    await begun(uploads, 10, 99)
+
+
+async def test_upload_that_somebody_removed_takes_up_no_room(folder):
+    uploads = await Uploads.open(folder, maximum_spool_size=100)
+    shutil.rmtree(uploads.home(await begun(uploads, 10, 100)))
+
+    await begun(uploads, 10, 99)
+
+
+async def test_uploads_of_an_earlier_run_take_up_room(folder):
+    uploads = await Uploads.open(folder)
+    first = await begun(uploads, 10, 60)
+    await begun(uploads, 40, 40)
+    uploads = await Uploads.open(folder, maximum_spool_size=100)
+    with refused(Reason.SPOOL_FULL):
+        await begun(uploads, 10, 50)
+    await uploads.send(first, bytes(50), first=10, sender=caller("60.dat"))
+    await begun(uploads, 10, 51)
+
+
+async def test_upload_larger_than_all_the_room_is_refused_for_good(folder):
+    uploads = await Uploads.open(
+        folder, maximum_spool_size=100, maximum_upload_size=200
+    )
+    with refused(Reason.TOO_LARGE):
+        await begun(uploads, 10, 101)
+
+    assert uploads.on_disk == set()
