@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LINTED := bitsd tests examples benchmarks
 
-.PHONY: run test test-fast bench check lint format types coverage clean
+.PHONY: run test test-fast bench crash check lint format types coverage clean
 
 # A BITS server for ./images on http://127.0.0.1:8080, whatever was there before.
 run: .venv/run
@@ -20,6 +20,11 @@ test-fast: .venv-fast/test
 # bitsd against nginx and others: at most a quarter of an hour, on a machine that is idle.
 bench: .venv/bench
 	$(BIN)/python -m benchmarks
+
+# The server killed at 400 random instants under uploads; `python -m crash --help`.
+crash: .venv/test
+	PYTHONPATH=tests $(BIN)/python -m crash --workers 1
+	PYTHONPATH=tests $(BIN)/python -m crash --workers 2
 
 check: lint types coverage
 

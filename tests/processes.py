@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from wire_client import Line, Lines, ping
 
@@ -35,10 +36,15 @@ maximum_upload_size = "1GiB"
 """
 
 
-async def started(*arguments: str) -> Process:
-    """A command."""
+async def started(
+    *arguments: str, log: IO[bytes] | int = PIPE, leads: bool = False
+) -> Process:
+    """A command; `log` gets its stderr, and it may lead a process group of its own."""
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bitsd", *arguments, stdout=PIPE, stderr=PIPE
+        *(sys.executable, "-m", "bitsd", *arguments),
+        stdout=PIPE,
+        stderr=log,
+        start_new_session=leads,
     )
 
 
@@ -145,6 +151,18 @@ def children(pid: int) -> list[int]:
     """The processes that a process forked and that have not been waited for."""
     found = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii")
     return [int(child) for child in found.split()]
+
+
+def group(leader: int) -> list[int]:
+    """The processes of a group that live."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it ended meanwhile
+            stat = (folder / "stat").read_text("ascii", "replace")
+            status, _parent, its_group, *_rest = stat.rpartition(") ")[2].split()
+            if int(its_group) == leader and status != "Z":
+                found.append(int(folder.name))
+    return found
 
 
 def lives(pid: int) -> bool:

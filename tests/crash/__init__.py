@@ -1,0 +1,1 @@
+"""A server that is killed and one that is used for long, each judged from outside."""
