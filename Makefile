@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LINTED := bitsd tests examples benchmarks
 
-.PHONY: run test test-fast bench crash check lint format types coverage clean
+.PHONY: run test test-fast bench crash soak check lint format types coverage clean
 
 # A BITS server for ./images on http://127.0.0.1:8080, whatever was there before.
 run: .venv/run
@@ -25,6 +25,10 @@ bench: .venv/bench
 crash: .venv/test
 	PYTHONPATH=tests $(BIN)/python -m crash --workers 1
 	PYTHONPATH=tests $(BIN)/python -m crash --workers 2
+
+# One server used for 10 minutes, then measured; `python -m crash.soak --help`.
+soak: .venv/test
+	PYTHONPATH=tests $(BIN)/python -m crash.soak
 
 check: lint types coverage
 
