@@ -128,7 +128,8 @@ class Client:
         last = end == upload.size
         sent = Moment.LAST_SENT if last else Moment.FRAGMENT_SENT
         answer = await self._ask(_packet(upload, first, end), sent)
-        if answer.status == 403 and last:
+        # Not only to the last one: after a break more may be held than we know of.
+        if answer.status == 403 and upload.sent == upload.size:
             self._evidence.refused_at_the_end(upload)
             upload.stage = Stage.ENDING
             return first
