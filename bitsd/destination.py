@@ -6,6 +6,7 @@ whatever is opened is looked up again by the kernel's own name for it, so that n
 link leads out of the folder (protocol-notes/names.md).
 """
 
+import ctypes
 import errno
 import os
 import re
@@ -31,6 +32,8 @@ REPLIES = "BITS-Replies"
 MAXIMUM_NAME = 255
 
 _RESERVED = frozenset((SESSIONS.casefold(), REPLIES.casefold()))
+_libc = ctypes.CDLL(None, use_errno=True)
+
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 # What Windows forbids in names; `:` would also open an alternate stream there.
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')
@@ -173,6 +176,21 @@ class Folder:
             yield handle
         finally:
             os.close(handle)
+
+
+def check_writable(folder: int) -> None:
+    """Whether there may be new names in an open folder; blocks.
+
+    `os.access` says the same and not why: a disk that is read-only for a while is no
+    reason for a client to give up.
+
+    Raises:
+        OSError: there may not.
+    """
+    path = f"/proc/self/fd/{folder}"
+    if _libc.access(path.encode(), os.W_OK):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
 
 
 def _reading(handle: int, wanted: Destination) -> BinaryIO:

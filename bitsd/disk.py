@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from . import record
 from .cached import AT_ONCE, WAITING
-from .destination import Folder
+from .destination import Folder, check_writable
 from .entity import Busy, Entity, opened, session_in
 from .knocks import Ears, Knock
 from .protocol.refusal import Reason, Refusal
@@ -82,10 +82,7 @@ class Disk:
             Refusal: NO_FOLDER, IS_A_FOLDER, EXISTS or ACCESS_DENIED.
         """
         with self._destination_folder(wanted) as (folder, name):
-            if not os.access(f"/proc/self/fd/{folder}", os.W_OK):
-                raise Refusal(
-                    Reason.ACCESS_DENIED, f"may not write to the folder of {wanted!r}"
-                )
+            check_writable(folder)
             try:
                 mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
             except FileNotFoundError:
@@ -97,13 +94,18 @@ class Disk:
 
     @contextmanager
     def _destination_folder(self, wanted: Destination) -> Iterator[tuple[int, str]]:
-        """The folder of `wanted`; that it is missing is an answer for the client."""
-        with ExitStack() as stack:
-            try:
-                found = stack.enter_context(self._folder.parent(wanted))
-            except (FileNotFoundError, NotADirectoryError):
-                raise Refusal(Reason.NO_FOLDER, f"no folder for {wanted!r}") from None
-            yield found
+        """The folder of `wanted`; what keeps us from it is an answer for the client."""
+        try:
+            with ExitStack() as stack:
+                try:
+                    found = stack.enter_context(self._folder.parent(wanted))
+                except (FileNotFoundError, NotADirectoryError):
+                    detail = f"no folder for {wanted!r}"
+                    raise Refusal(Reason.NO_FOLDER, detail) from None
+                yield found
+        except PermissionError as error:
+            detail = f"may not write to the folder of {wanted!r}: {error.strerror}"
+            raise Refusal(Reason.ACCESS_DENIED, detail) from None
 
     def create(self, session: Session) -> None:
         """Make a session, whole or not at all; blocks.
@@ -300,7 +302,8 @@ class Disk:
             OSError: there is none.
         """
         file = self.response(named).open("rb", buffering=0)
-        os.utime(self._home(named) / record.FILE)
+        with suppress(OSError):  # what can be read, is, though the disk be read-only
+            os.utime(self._home(named) / record.FILE)
         return file
 
     def ids(self) -> Iterator[SessionId]:
@@ -373,7 +376,7 @@ def refusal_of(error: OSError) -> Refusal:
             return Refusal(Reason.DISK_FULL, detail)
         case errno.EFBIG:
             return Refusal(Reason.TOO_LARGE, detail)
-        case errno.EACCES | errno.EPERM | errno.EXDEV:
+        case errno.EXDEV:
             return Refusal(Reason.ACCESS_DENIED, detail)
         case errno.ENAMETOOLONG:
             return Refusal(Reason.MALFORMED, detail)

@@ -102,6 +102,18 @@ def run_child(code: str, *arguments: object, under: tuple[str, ...] = ()) -> str
     return done.stdout.strip()
 
 
+def as_anybody() -> tuple[str, ...]:
+    """A prefix for a command that then has the rights of its user and no others.
+
+    Also if that is root, who without the capabilities is one user of many.
+    """
+    if os.geteuid():
+        return ()
+    if shutil.which("setpriv") is None:
+        cannot_run("setpriv is not installed")
+    return ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+
+
 def failing(call: str, *, nth: str = "1+", error: str = "EIO") -> tuple[str, ...]:
     """A prefix for a command of whose threads a system call fails, or the nth one."""
     if shutil.which("strace") is None:

@@ -19,6 +19,7 @@ from store_kit import (
     OTHER,
     Chunks,
     append,
+    as_anybody,
     disk_in,
     failed,
     failing,
@@ -908,12 +909,39 @@ def test_destination_that_could_be_published_is_taken(
     assert not (folder / "new").exists()
 
 
-def test_folder_that_may_not_be_written_is_refused(folder: Path):
+def test_disk_that_is_read_only_for_a_while_is_no_reason_to_give_up(folder: Path):
     with small_disk(folder) as full:
         disk = disk_in(full)
         remount(full, "ro")
-        with refused(Reason.ACCESS_DENIED):
+        with failed(errno.EROFS):
             disk.check_destination(NAME, overwrite=True)
+
+
+FORBIDDEN = """
+import sys
+from pathlib import Path
+from bitsd.destination import Folder
+from bitsd.disk import Disk
+from bitsd.protocol.refusal import Refusal
+from bitsd.protocol.session import Destination
+
+for name in sys.argv[2:]:
+    try:
+        Disk(Folder(Path(sys.argv[1]))).check_destination(
+            Destination(name), overwrite=True
+        )
+    except Refusal as refusal:
+        print(refusal.reason.name, end=" ")
+"""
+
+
+def test_folder_that_may_not_be_written_is_refused(folder: Path):
+    disk_in(folder)
+    (folder / "locked").mkdir(mode=0o555)
+    (folder / "secret").mkdir(mode=0o000)
+    child = (FORBIDDEN, folder, "locked/a", "secret/a", "a")
+
+    assert run_child(*child, under=as_anybody()) == "ACCESS_DENIED ACCESS_DENIED"
 
 
 def test_free_space_is_that_of_the_folder(folder: Path):
@@ -1059,6 +1087,16 @@ async def test_reply_is_there_or_not(disk: Disk):
         assert file.read() == b"reply"
 
 
+async def test_reply_can_be_read_while_the_disk_is_read_only(folder):
+    with small_disk(folder) as full:
+        disk = disk_in(full)
+        disk.create(new_session())
+        disk.response(ID).write_bytes(b"reply")
+        remount(full, "ro")
+        with disk.open_response(ID) as file:
+            assert file.read() == b"reply"
+
+
 # What a client is told.
 
 
@@ -1068,9 +1106,10 @@ async def test_reply_is_there_or_not(disk: Disk):
         (errno.ENOSPC, Reason.DISK_FULL),
         (errno.EDQUOT, Reason.DISK_FULL),
         (errno.EFBIG, Reason.TOO_LARGE),
-        (errno.EACCES, Reason.ACCESS_DENIED),
-        (errno.EPERM, Reason.ACCESS_DENIED),
         (errno.EXDEV, Reason.ACCESS_DENIED),
+        # Of the server's own folders; those of clients' files have their own answer.
+        (errno.EACCES, Reason.STORAGE_FAILED),
+        (errno.EPERM, Reason.STORAGE_FAILED),
         (errno.ENAMETOOLONG, Reason.MALFORMED),
         (errno.EIO, Reason.STORAGE_FAILED),
         (errno.EROFS, Reason.STORAGE_FAILED),
