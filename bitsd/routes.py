@@ -153,14 +153,14 @@ class Routes:
             if EVERYONE not in place.directory.read:
                 return _plain(HTTPStatus.FORBIDDEN)
             file = await self._opened(place, path)
+            content_type = place.directory.mime_types.get(_suffix(path[-1]), OCTETS)
+            return await respond(
+                request, file, content_type, stall_timeout=self._stall_timeout
+            )
         except Refusal as refusal:
             return _no_file(request, refusal)
         except OSError as error:
-            return _plain(_status_of(error))
-        content_type = place.directory.mime_types.get(_suffix(path[-1]), OCTETS)
-        return await respond(
-            request, file, content_type, stall_timeout=self._stall_timeout
-        )
+            return _unreadable(request, error)
 
     async def _opened(self, place: Place, path: tuple[str, ...]) -> BinaryIO:
         """A published file or the reply of a session."""
@@ -230,10 +230,20 @@ def _status_of(error: OSError) -> HTTPStatus:
     match error.errno:
         case errno.EACCES | errno.EPERM:
             return HTTPStatus.FORBIDDEN
-        case errno.EMFILE | errno.ENFILE | errno.ENOMEM | errno.EIO:
-            return HTTPStatus.SERVICE_UNAVAILABLE
-        case _:
+        case errno.ENOENT | errno.ENOTDIR | errno.ELOOP | errno.ENAMETOOLONG:
             return HTTPStatus.NOT_FOUND
+        case _:
+            return HTTPStatus.SERVICE_UNAVAILABLE
+
+
+def _unreadable(request: web.BaseRequest, error: OSError) -> web.Response:
+    status = _status_of(error)
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        detail = refusal_of(error).detail
+        journal.warn(
+            "not-sent", client=request.remote, target=request.raw_path, detail=detail
+        )
+    return _plain(status)
 
 
 def _plain(status: HTTPStatus, **headers: str) -> web.Response:

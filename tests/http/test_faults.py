@@ -76,10 +76,11 @@ async def test_full_disk_is_told_and_the_connection_lives_on(serve: Serve, tmp_p
         (13, HTTPStatus.FORBIDDEN),
         (24, HTTPStatus.SERVICE_UNAVAILABLE),
         (5, HTTPStatus.SERVICE_UNAVAILABLE),
+        (116, HTTPStatus.SERVICE_UNAVAILABLE),
         (2, HTTPStatus.NOT_FOUND),
         (40, HTTPStatus.NOT_FOUND),
     ],
-    ids=["EACCES", "EMFILE", "EIO", "ENOENT", "ELOOP"],
+    ids=["EACCES", "EMFILE", "EIO", "ESTALE", "ENOENT", "ELOOP"],
 )
 def test_error_of_a_download_has_its_status(code: int, status: HTTPStatus):
     assert _status_of(OSError(code, "")) is status
