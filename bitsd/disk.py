@@ -17,21 +17,18 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from . import record
+from . import litter, record
 from .cached import AT_ONCE, WAITING
 from .destination import Folder, check_writable
 from .entity import Busy, Entity, opened, session_in
 from .knocks import Ears, Knock
 from .protocol.refusal import Reason, Refusal
 from .protocol.session import Destination, Session, State
-from .protocol.wire import SessionId, session_id
+from .protocol.wire import SessionId
 from .record import BOOT, Keeping, Record
 
 #: How often one who waits for another process tries again, in seconds.
 KNOCK_SECONDS = 0.01
-
-# What a closed session leaves, so that its Close may come again ([MC-BUP] 3.1.6.2).
-_CLOSED = "closed-"
 
 
 class Disk:
@@ -267,7 +264,8 @@ class Disk:
         """`delete`, blocking."""
         home = self._home(named)
         # First what makes it a session: what a crash leaves is then only litter.
-        (home / record.FILE).unlink(missing_ok=True)
+        with suppress(IsADirectoryError):  # which somebody put there
+            (home / record.FILE).unlink(missing_ok=True)
         if entity is not None:
             entity.release()
         with suppress(FileNotFoundError):
@@ -280,7 +278,7 @@ class Disk:
     def _bury(self, entity: Entity) -> None:
         named = entity.session.id
         home = self._home(named)
-        grave = self._folder.sessions / f"{_CLOSED}{named}"
+        grave = self._folder.sessions / litter.grave(named)
         # In this order, or the grave could be taken for an old one.
         os.utime(home / record.FILE)
         (home / record.FILE).rename(grave)
@@ -293,7 +291,7 @@ class Disk:
         Raises:
             SessionNotFound: there was none.
         """
-        return record.read(self._folder.sessions, f"{_CLOSED}{named}")[0]
+        return record.read(self._folder.sessions, litter.grave(named))[0]
 
     def open_response(self, named: SessionId) -> BinaryIO:
         """Open the reply for unbuffered reading, which counts as progress; blocks.
@@ -308,46 +306,22 @@ class Disk:
 
     def ids(self) -> Iterator[SessionId]:
         """The sessions there are, damaged ones included; blocks between them."""
-        with os.scandir(self._folder.sessions) as entries:
-            for entry in entries:
-                with suppress(Refusal):
-                    named = session_id(entry.name)
-                    if named == entry.name:
-                        yield named
+        return litter.ids(self._folder.sessions)
+
+    def strangers(self) -> Iterator[str | None]:
+        """Paths of what bitsd did not put there, None for all else; blocks between."""
+        return litter.strangers(self._folder.sessions)
 
     def missing(self, named: Iterable[SessionId]) -> list[SessionId]:
         """Those of them that are no sessions; blocks."""
-        return [each for each in named if not (self._home(each) / record.FILE).exists()]
+        return [each for each in named if not litter.is_session(self._home(each))]
 
-    def clean(self, before: datetime) -> Iterator[None]:
-        """Remove what crashes and closed sessions left, if older; blocks between."""
-        with os.scandir(self._folder.sessions) as entries:
-            for entry in entries:
-                if _is_litter(entry, before):
-                    _remove(entry)
-                yield
+    def clean(self, before: datetime) -> Iterator[OSError | None]:
+        """Remove what crashes and closed sessions left, if older.
 
-
-def _remove(entry: os.DirEntry[str]) -> None:
-    if entry.is_dir(follow_symlinks=False):
-        shutil.rmtree(entry.path, ignore_errors=True)
-    else:
-        Path(entry.path).unlink(missing_ok=True)
-
-
-def _is_litter(entry: os.DirEntry[str], before: datetime) -> bool:
-    """A folder of ours without the record that would make it a session, or a grave."""
-    is_folder = entry.is_dir(follow_symlinks=False)
-    if entry.name.startswith(f"{_CLOSED}{{"):
-        ours = entry.is_file(follow_symlinks=False)
-    else:
-        ours = entry.name.startswith("{") and is_folder
-    if not ours or (is_folder and Path(entry.path, record.FILE).exists()):
-        return False
-    try:
-        return entry.stat(follow_symlinks=False).st_mtime < before.timestamp()
-    except FileNotFoundError:  # it has gone meanwhile
-        return False
+        Blocks between its steps, which say what they cannot remove.
+        """
+        return litter.clean(self._folder.sessions, before)
 
 
 def _link(request: Path, folder: int, name: str) -> None:

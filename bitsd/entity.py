@@ -8,6 +8,7 @@ let in as soon as what came has been stored.
 import asyncio
 import fcntl
 import os
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -21,8 +22,7 @@ from .protocol.wire import SessionId
 from .record import Keeping, SessionDamaged
 from .turns import Body
 
-# A pipe that somebody put there does not wait for a reader.
-_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
+_FLAGS = os.O_WRONLY | os.O_APPEND | record.PLAIN
 
 
 class EntityGone(SessionDamaged):
@@ -194,6 +194,11 @@ def opened(
     except (FileNotFoundError, NotADirectoryError):
         record.read(home, access=access)
         raise EntityGone(f"{named} has lost its request file") from None
+    except OSError as error:
+        if error.errno not in record.NO_FILE:
+            raise
+        record.read(home, access=access)
+        raise SessionDamaged(f"request of {named} is no file") from None
     try:
         _lock(file)
         # Only now: whoever had it before may have ended the session.
@@ -223,7 +228,7 @@ def session_in(home: Path | str, named: SessionId) -> Session:
     """
     saved = record.read(home)
     try:
-        request = Path(home, "request").stat()
+        request = Path(home, "request").lstat()
     except FileNotFoundError:
         raise EntityGone(f"{named} has lost its request file") from None
     return _session(named, saved, request)
@@ -233,6 +238,8 @@ def _session(
     named: SessionId, saved: tuple[record.Record, float], request: os.stat_result
 ) -> Session:
     found, recorded = saved
+    if not stat.S_ISREG(request.st_mode):
+        raise SessionDamaged(f"request of {named} is no file")
     if found.total is not None and request.st_size > found.total:
         raise SessionDamaged(f"{named} holds {request.st_size} bytes of {found.total}")
     try:

@@ -9,6 +9,9 @@ import re
 
 log = logging.getLogger("bitsd")
 
+#: Warnings of one kind that are told one by one.
+FEW = 100
+
 _PLAIN = re.compile(r"[\w./:@{}()+,%~-]+", re.ASCII)
 
 
@@ -20,6 +23,25 @@ def note(event: str, **facts: object) -> None:
 def warn(event: str, **facts: object) -> None:
     """Write what an operator may have to look at."""
     _write(logging.WARNING, event, facts)
+
+
+class Few:
+    """Warnings that may come in thousands: the first are told, then how many more."""
+
+    def __init__(self, event: str) -> None:
+        self._event = event
+        self._number = 0
+
+    def warn(self, **facts: object) -> None:
+        """One more."""
+        self._number += 1
+        if self._number <= FEW:
+            warn(self._event, **facts)
+
+    def end(self) -> None:
+        """There are no more."""
+        if self._number > FEW:
+            warn(self._event, more=self._number - FEW)
 
 
 def _write(level: int, event: str, facts: dict[str, object]) -> None:

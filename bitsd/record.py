@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 from datetime import datetime
 from pathlib import Path, PurePath
 from uuid import uuid4
@@ -13,6 +14,16 @@ from .protocol.session import Session, State
 
 #: What makes a folder a session.
 FILE = "session.json"
+
+#: To open what should be a file of ours. Something else that somebody put there is
+#: neither waited for, as a pipe would be, nor followed.
+PLAIN = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
+
+#: How the system says that it was something else.
+NO_FILE = frozenset((errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV))
+
+#: Longer than any that we write: its URL is of one line, each byte of it three at most.
+MAXIMUM_BYTES = 1 << 20
 
 _FORMAT = 1
 
@@ -115,9 +126,10 @@ def read(
     """
     path = f"{home}/{name}"
     try:
-        file = access.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        file = access.open(path, os.O_RDONLY | PLAIN)
         try:
             status = os.fstat(file)
+            _check(status)
             record = _decoder.decode(access.read(file, status.st_size))
         finally:
             os.close(file)
@@ -126,12 +138,19 @@ def read(
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise SessionDamaged(f"{path} is damaged: {error}") from None
     except OSError as error:
-        if error.errno not in (errno.EISDIR, errno.ELOOP):
+        if error.errno not in NO_FILE:
             raise
         raise SessionDamaged(f"{path} is no file") from None
     if record.format != _FORMAT:
         raise SessionDamaged(f"{path} was written by another version")
     return record, status.st_mtime
+
+
+def _check(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is no file")
+    if status.st_size > MAXIMUM_BYTES:
+        raise ValueError(f"it has {status.st_size} bytes")
 
 
 def sync(home: Path) -> None:

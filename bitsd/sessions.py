@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import BinaryIO
 from uuid import uuid4
 
@@ -91,17 +92,30 @@ class Sessions:
         await asyncio.to_thread(self._disk.prepare)
 
     async def count(self) -> None:
-        """Count the sessions that an earlier run left."""
-        async for found in batches(map(self._found, self._disk.ids())):
+        """Count the sessions that an earlier run left, and tell what is odd there."""
+        damaged, strangers = journal.Few("damaged"), journal.Few("stranger")
+        async for found in batches(
+            map(partial(self._found, damaged), self._disk.ids())
+        ):
             await self._owners.count(filter(None, found))
+        async for paths in batches(self._disk.strangers()):
+            for path in filter(None, paths):
+                strangers.warn(path=path, remedy="bitsd leaves it; take it away")
+        damaged.end()
+        strangers.end()
 
-    def _found(self, named: SessionId) -> Session | None:
+    def _found(self, damaged: journal.Few, named: SessionId) -> Session | None:
+        path = self._disk.request(named).parent
         try:
             return self._disk.read(named)
-        except (SessionDamaged, OSError) as error:
-            journal.warn("damaged", session=named, detail=error)
+        except SessionDamaged as error:
+            remedy = "repair or remove it; else it expires"
+            damaged.warn(path=path, detail=error, remedy=remedy)
         except SessionNotFound:
             pass  # forgotten meanwhile, or litter
+        except OSError as error:
+            remedy = "let the server's user own it, check the disk, or remove it"
+            damaged.warn(path=path, detail=error, remedy=remedy)
         return None
 
     def stop(self) -> None:
@@ -297,8 +311,11 @@ class Sessions:
             for named, last in batch:
                 if now - last > timeout and not self._turns.busy(named):
                     await self._expire(named)
-        async for _steps in batches(self._disk.clean(now - LITTER_AGE)):
-            pass
+        stubborn = journal.Few("not-removed")
+        async for steps in batches(self._disk.clean(now - LITTER_AGE)):
+            for error in filter(None, steps):
+                stubborn.warn(detail=error, remedy="remove it by hand")
+        stubborn.end()
 
     def _touched(self) -> Iterator[tuple[SessionId, datetime]]:
         for named in self._disk.ids():

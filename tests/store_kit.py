@@ -260,6 +260,11 @@ class Uploads:
         return self.folder / "BITS-Sessions" / named
 
     @property
+    def homes(self) -> list[Path]:
+        """What could be sessions."""
+        return list((self.folder / "BITS-Sessions").glob("{*"))
+
+    @property
     def on_disk(self) -> set[str]:
         """The names in the folder of the sessions, but for what closed ones left."""
         names = {path.name for path in (self.folder / "BITS-Sessions").iterdir()}

@@ -48,7 +48,9 @@ LAYERS: dict[str, set[str]] = {
     "turns": PROTOCOL,
     "knocks": PROTOCOL | {"cached", "turns"},
     "entity": PROTOCOL | {"cached", "knocks", "record", "turns"},
-    "disk": PROTOCOL | {"cached", "destination", "entity", "knocks", "record"},
+    "litter": PROTOCOL | {"record"},
+    "disk": PROTOCOL
+    | {"cached", "destination", "entity", "knocks", "litter", "record"},
     "notify": PROTOCOL | {"journal", "config"},
     "delivery": PROTOCOL | {"config", "destination", "disk", "entity", "notify"},
     "sessions": PROTOCOL

@@ -39,9 +39,10 @@ from store_kit import (
 from wire_client import until
 
 from bitsd import record
-from bitsd.disk import KNOCK_SECONDS, Disk, _is_litter, refusal_of
+from bitsd.disk import KNOCK_SECONDS, Disk, refusal_of
 from bitsd.entity import Busy, EntityGone
 from bitsd.knocks import LISTEN_SECONDS, Knock, knocked
+from bitsd.litter import clean
 from bitsd.protocol.refusal import Reason
 from bitsd.protocol.session import Admission, Destination, State
 from bitsd.protocol.wire import SessionId
@@ -331,7 +332,7 @@ async def test_pipe_in_place_of_the_bytes_is_not_waited_for(disk: Disk):
     disk.request(ID).unlink()
     os.mkfifo(disk.request(ID))
 
-    with failed(errno.ENXIO):
+    with pytest.raises(SessionDamaged):
         await append(disk, new_session(), Admission(0, 3), Chunks(b"abc"))
 
 
@@ -416,6 +417,7 @@ KNOCKED = """
 import sys
 from pathlib import Path
 from store_kit import ID, disk_in
+from bitsd.litter import clean
 from bitsd.knocks import Knock, knocked
 
 home = disk_in(Path(sys.argv[1])).request(ID).parent
@@ -516,6 +518,7 @@ async def test_only_the_body_is_cut_for_whose_session_somebody_knocks(
 
 UNLOCKABLE_FOLDER = """
 import sys
+from bitsd.litter import clean
 from bitsd.knocks import Knock, knocked
 
 Knock(sys.argv[1], sys.argv[1]).knock()
@@ -1070,12 +1073,43 @@ def test_files_and_links_are_no_litter(disk: Disk, folder: Path, tmp_path: Path)
 
 
 def test_what_goes_while_it_is_looked_at_is_no_litter(disk: Disk, folder: Path):
-    path = litter(folder / "BITS-Sessions", OTHER)
-    with os.scandir(path.parent) as entries:
-        [entry] = entries
-    path.rmdir()
+    sessions = folder / "BITS-Sessions"
+    for each in (ID, OTHER):
+        litter(sessions, each)
+    cleaning = disk.clean(OLD + timedelta(days=1000))
+    next(cleaning)
+    [other] = in_sessions(folder)
+    (sessions / other).rmdir()
 
-    assert not _is_litter(entry, OLD + timedelta(days=1000))
+    assert list(cleaning) == [None]
+
+
+def test_litter_that_cannot_be_removed_is_told_and_the_rest_is(
+    disk: Disk, folder: Path
+):
+    sessions = folder / "BITS-Sessions"
+    for each in (ID, OTHER):
+        litter(sessions, each).joinpath("mounted").mkdir()
+    later = datetime.now(UTC) + timedelta(days=1)
+    with small_disk(sessions / ID / "mounted"):
+        told = list(disk.clean(later))
+        left = in_sessions(folder)
+
+    assert left == {ID}
+    assert [error.errno for error in told if error] == [errno.EBUSY]
+
+
+def test_closed_sessions_are_remembered_up_to_a_number(folder: Path):
+    sessions = folder / "BITS-Sessions"
+    sessions.mkdir()
+    for age, number in enumerate((3, 1, 4, 2, 5)):
+        path = sessions / f"closed-{{{number:08X}{ID[9:]}"
+        path.touch()
+        os.utime(path, (OLD.timestamp() - age,) * 2)
+    steps = list(clean(sessions, OLD - timedelta(days=1), 2))
+
+    assert len(steps) == 5
+    assert {name[15] for name in in_sessions(folder)} == {"3", "1"}
 
 
 async def test_reply_is_there_or_not(disk: Disk):

@@ -21,6 +21,7 @@ from store_kit import (
 )
 
 from bitsd import record
+from bitsd.connection import MAXIMUM_LINE
 from bitsd.protocol.session import Destination, Session, State
 from bitsd.record import SessionNotFound
 
@@ -87,6 +88,17 @@ def test_record_that_has_room_in_part_leaves_the_one_before(tmp_path: Path):
             record.write(disk, longest, KEPT, durable=True)
 
         assert record.read(disk)[0].url == longest.url
+
+
+def test_longest_record_that_a_client_can_cause_is_read(tmp_path: Path):
+    longest = new_session(
+        url="http://test/in/" + "%FF" * MAXIMUM_LINE,
+        destination="/".join(["\u00ff" * 120] * (MAXIMUM_LINE // 241)),
+        reply_url="x" * 2200,
+    )
+    record.write(tmp_path, longest, KEPT, durable=False)
+
+    assert record.read(tmp_path)[0].url == longest.url
 
 
 # Damage.
