@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LINTED := bitsd tests examples benchmarks
 
-.PHONY: run test test-fast bench crash soak check lint format types coverage clean
+.PHONY: run test test-fast bench crash soak faults check lint format types coverage clean
 
 # A BITS server for ./images on http://127.0.0.1:8080, whatever was there before.
 run: .venv/run
@@ -16,6 +16,10 @@ test: .venv/test
 # The same with uvloop, which is used where it is installed.
 test-fast: .venv-fast/test
 	.venv-fast/bin/pytest -q -n auto
+
+# Every fault of the disk that can be injected; `make test` takes one in three of some.
+faults: .venv/test
+	BITSD_FAULTS=all $(BIN)/pytest -q -n auto tests/http/test_injected.py tests/store/test_injected_sweep.py
 
 # bitsd against nginx and others: at most a quarter of an hour, on a machine that is idle.
 bench: .venv/bench
