@@ -56,6 +56,7 @@ async def _serve(
     server: Server, ready: Callable[[], None], stop: asyncio.Event
 ) -> None:
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(loops.Trouble())
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     # A daemon's way to say "read your files again"; there are none yet to read.

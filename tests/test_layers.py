@@ -31,7 +31,7 @@ LAYERS: dict[str, set[str]] = {
     "codes": set(),
     "cached": set(),
     "journal": set(),
-    "loops": set(),
+    "loops": {"journal"},
     "batches": set(),
     "quantities": set(),
     "settings": {"quantities"},
