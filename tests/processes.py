@@ -165,6 +165,11 @@ def group(leader: int) -> list[int]:
     return found
 
 
+def handles(pid: int) -> int:
+    """How many a process has open."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
 def lives(pid: int) -> bool:
     """The process is there, and nobody's zombie."""
     try:

@@ -13,19 +13,15 @@ from pathlib import Path
 
 import pytest
 from injection import Call, Class, Fault, Injection, faults
-from processes import Run, Running
-from wire_client import Answer, Line, cancel, close, create, fetch, fragment, ping
+from processes import Run, Running, handles
+from uploading import ENTITY, Upload
+from wire_client import Answer, Line, ping
 
 from bitsd.disk import refusal_of
 from bitsd.routes import _status_of
 
-PART = 3000
-ENTITY = bytes(n % 251 for n in range(3 * PART - 1000))
 OLD = b"what was there before"
 NO_SESSION = "0x8020001F"
-
-#: A client that needs more packets than this does not get on.
-PATIENT = 10
 
 # A limit that is reached at once if a session is counted that is not there.
 CONFIG = """
@@ -68,58 +64,6 @@ PACKETS = {
 
 
 @dataclass
-class Upload:
-    """A client, and what it knows of its upload."""
-
-    line: Line
-    target: str
-    named: str = ""
-    acknowledged: int = 0
-
-    @property
-    def complete(self) -> bool:
-        return self.acknowledged == len(ENTITY)
-
-    async def send(self, verb: str) -> Answer:
-        """Send a packet, and believe what its Ack says."""
-        answer = await self.line.ask(self._octets(verb))
-        if verb == "create" and answer.status == 200:
-            self.named = answer.get("BITS-Session-Id") or ""
-        if answer.received is not None:
-            self.acknowledged = answer.received
-        return answer
-
-    def _octets(self, verb: str) -> bytes:
-        match verb:
-            case "create":
-                return create(self.target)
-            case "close":
-                return close(self.target, self.named)
-            case "cancel":
-                return cancel(self.target, self.named)
-            case "fetch":
-                return fetch(self.target)
-        first = {"repeat": 0, "gap": self.acknowledged + 1}
-        return self._fragment(first.get(verb, self.acknowledged))
-
-    def _fragment(self, first: int) -> bytes:
-        body = ENTITY[first : first + PART]
-        return fragment(self.target, self.named, first, body, len(ENTITY))
-
-    async def go_on(self) -> None:
-        """Come to the end, as a client does once it is answered."""
-        if not self.named:
-            assert (await self.send("create")).status == 200
-        for _ in range(PATIENT):
-            if self.complete:
-                break
-            answer = await self.send("fragment")
-            assert answer.status in (200, 416), answer
-        answer = await self.send("close")
-        assert answer.status == 200, answer
-
-
-@dataclass
 class Rig:
     """A server with one directory of which the disk fails on demand."""
 
@@ -135,11 +79,6 @@ class Rig:
 
     def published(self, upload: Upload) -> Path:
         return self.folder / upload.target.rpartition("/")[2]
-
-    @property
-    def handles(self) -> int:
-        """How many the server has open."""
-        return len(list(Path(f"/proc/{self.server.process.pid}/fd").iterdir()))
 
     @property
     def sessions(self) -> list[str]:
@@ -258,11 +197,12 @@ async def test_packet_may_fail_at_any_call_and_goes_on_when_it_works_again(
     verbs = PACKETS[packet][1]
     await rig.watch([*WHOLE, "close"])  # so that all has been used once
     calls, whole = await rig.watch(verbs)
-    handles, failures = rig.handles, []
+    pid, failures = rig.server.process.pid, []
+    before = handles(pid)
     for fault in faults(calls):
         try:
             await rig.fail(verbs, fault, whole)
-            assert rig.handles == handles, "handles"
+            assert handles(pid) == before, "handles"
         except AssertionError as error:
             failures.append(f"{fault}, {calls[fault.nth - 1].what}: {error}")
             break

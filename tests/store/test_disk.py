@@ -533,6 +533,32 @@ async def test_where_folders_cannot_be_locked_nobody_is_heard(folder):
     assert said == "False"
 
 
+NO_HANDLES = """
+import resource, sys
+from pathlib import Path
+from store_kit import disk_in, handles
+from bitsd.knocks import Knock, knocked
+
+sessions = str(disk_in(Path(sys.argv[1])).request("").parent)
+knock, before = Knock(sessions, sessions + "/home"), handles()
+(Path(sessions) / "home").mkdir()
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+for spare in (0, 1):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before) + 1 + spare, hard))
+    knock.knock()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    print(knocked(sessions), handles() == before, end=" ")
+knock.knock()
+print(knocked(sessions))
+"""
+
+
+async def test_who_has_no_handle_to_knock_with_does_it_later(folder):
+    said = await asyncio.to_thread(run_child, NO_HANDLES, folder)
+
+    assert said == "False True False True True"
+
+
 async def test_no_handle_is_left_open_however_it_ends(disk: Disk):
     session = await held(disk, HELD, new_session(total=100))
     before = handles()
