@@ -14,6 +14,7 @@ from bitsd.destination import Folder
 from bitsd.disk import Disk
 from bitsd.protocol.session import Destination, Session
 from bitsd.protocol.wire import SessionId
+from bitsd.record import BOOT
 
 from .client import Line, Work, create, fragment, packet
 from .measure import Case, Contender, Kind, Measure, Target, Unit
@@ -53,6 +54,9 @@ def growth(count: int) -> Iterator[Case]:
     contenders = [Contender(n, s, once, once) for n, s in starts.items()]
     target = Target(Measure.WALL, None, 2)
     yield Case("growth", "start", Unit.START, contenders, target, Kind.START)
+    name, start = f"bitsd, {count:,} leftovers", littered(bitsd(), count)
+    contenders = [Contender(name, start, once, once)]
+    yield Case("growth", "start, littered", Unit.START, contenders, target, Kind.START)
 
 
 def filled(start: Start, count: int) -> Start:
@@ -63,6 +67,16 @@ def filled(start: Start, count: int) -> Start:
         return start(folder, files)
 
     return start_filled
+
+
+def littered(start: Start, count: int) -> Start:
+    """A server that finds what crashes and somebody's hands left when it starts."""
+
+    def start_littered(folder: Path, files: Path) -> Server:
+        litter(folder / UPLOADS, count)
+        return start(folder, files)
+
+    return start_littered
 
 
 def settled(start: Start) -> Start:
@@ -94,6 +108,50 @@ def fill(uploads: Path, count: int) -> None:
         (home / "request").touch()
         (home / "session.json").write_bytes(record)
     os.sync()  # now, and not during the runs
+
+
+def litter(uploads: Path, count: int) -> None:
+    """Leave as many of each `LEFTOVERS`, in all `count`, unless there are some."""
+    sessions = Folder(uploads).sessions
+    if sessions.exists():
+        return
+    fill(uploads, 1)
+    [home] = sessions.iterdir()
+    record = (home / "session.json").read_bytes()
+    for number in range(count - 1):
+        LEFTOVERS[number % len(LEFTOVERS)](sessions, record)
+    os.sync()
+
+
+def _unfinished(sessions: Path, _record: bytes) -> None:
+    home = sessions / _session().id
+    home.mkdir()
+    (home / "request").touch()
+
+
+def _closed(sessions: Path, record: bytes) -> None:
+    (sessions / f"closed-{_session().id}").write_bytes(record)
+
+
+def _damaged(sessions: Path, record: bytes) -> None:
+    home = sessions / _session().id
+    home.mkdir()
+    (home / "session.json").write_bytes(record[:-1])
+
+
+def _of_another_boot(sessions: Path, record: bytes) -> None:
+    home = sessions / _session().id
+    home.mkdir()
+    (home / "request").touch()
+    (home / "session.json").write_bytes(record.replace(BOOT.encode(), b"0" * 36))
+
+
+def _strange(sessions: Path, _record: bytes) -> None:
+    (sessions / f"notes-{uuid4()}").touch()
+
+
+#: What there is in BITS-Sessions beside the sessions of this boot.
+LEFTOVERS = (_unfinished, _closed, _damaged, _of_another_boot, _strange)
 
 
 def _session() -> Session:

@@ -1,5 +1,6 @@
 """The benchmarks run and report; how fast anything is, is not looked at."""
 
+import asyncio
 import json
 import os
 import re
@@ -10,10 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from store_kit import Uploads
 
 from benchmarks.cases import Scale, cases
 from benchmarks.client import MIB
-from benchmarks.growth import fill
+from benchmarks.growth import fill, litter
 from benchmarks.measure import (
     Case,
     Contender,
@@ -200,6 +202,17 @@ def test_sessions_are_made_once(tmp_path):
     fill(tmp_path / "up", 5)
 
     assert len(list(Disk(Folder(tmp_path / "up")).ids())) == 2
+
+
+async def test_leftovers_are_of_every_kind(tmp_path, caplog):
+    (tmp_path / "in").mkdir()
+    await asyncio.to_thread(litter, tmp_path / "in", 11)
+    uploads = await Uploads.open(tmp_path / "in")
+    told = {line.partition(" ")[0] for line in caplog.messages}
+
+    assert len(list((uploads.folder / "BITS-Sessions").iterdir())) == 11
+    assert told == {"damaged", "stranger"}
+    assert len(uploads.graves) == 2
 
 
 @pytest.mark.parametrize(
