@@ -108,7 +108,7 @@ def _is_id(name: str) -> bool:
 
 def _is_litter(entry: os.DirEntry[str], before: datetime) -> bool:
     """An old grave, or a folder of ours that is not a session yet or no longer."""
-    if not _is_grave(entry) and not (_is_home(entry) and not is_session(entry.path)):
+    if not _is_grave(entry) and (not _is_home(entry) or is_session(entry.path)):
         return False
     return entry.stat(follow_symlinks=False).st_mtime < before.timestamp()
 

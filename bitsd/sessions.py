@@ -38,6 +38,9 @@ from .turns import Body, Turns
 #: is kept of closed sessions, whose Close may come again ([MC-BUP] 3.1.6.2).
 LITTER_AGE = timedelta(hours=1)
 
+# What an operator may do about what the system does not let us do.
+_CHECK = "check that the server's user owns it and that the disk works"
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -114,8 +117,7 @@ class Sessions:
         except SessionNotFound:
             pass  # forgotten meanwhile, or litter
         except OSError as error:
-            remedy = "let the server's user own it, check the disk, or remove it"
-            damaged.warn(path=path, detail=error, remedy=remedy)
+            damaged.warn(path=path, detail=error, remedy=_CHECK)
         return None
 
     def stop(self) -> None:
@@ -307,21 +309,21 @@ class Sessions:
         """Forget sessions that time out ([MC-BUP] 3.2.6.1), and litter."""
         now = self._now()
         timeout = self.directory.session_timeout
+        stubborn = journal.Few("not-removed")
         async for batch in batches(self._touched()):
             for named, last in batch:
                 if now - last > timeout and not self._turns.busy(named):
-                    await self._expire(named)
-        stubborn = journal.Few("not-removed")
+                    await self._expire(named, stubborn)
         async for steps in batches(self._disk.clean(now - LITTER_AGE)):
             for error in filter(None, steps):
-                stubborn.warn(detail=error, remedy="remove it by hand")
+                stubborn.warn(detail=error, remedy=_CHECK)
         stubborn.end()
 
     def _touched(self) -> Iterator[tuple[SessionId, datetime]]:
         for named in self._disk.ids():
             yield named, self._disk.touched(named)
 
-    async def _expire(self, named: SessionId) -> None:
+    async def _expire(self, named: SessionId, stubborn: journal.Few) -> None:
         try:
             async with self._turns.take(named):
                 try:
@@ -333,7 +335,7 @@ class Sessions:
                 else:
                     entity.close()
         except OSError as error:
-            journal.warn("not-expired", session=named, detail=error)
+            stubborn.warn(session=named, detail=error, remedy=_CHECK)
 
     @asynccontextmanager
     async def _turn(

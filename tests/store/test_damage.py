@@ -325,7 +325,7 @@ async def test_folders_of_another_user_hinder_nobody(folder: Path):
     told = {
         line.partition(" ")[0] for line in lines if str(uploads.home(named)) in line
     }
-    assert told == {"damaged", "not-expired"}
+    assert told == {"damaged", "not-removed"}
     assert "refused STORAGE_FAILED" in lines
     assert "held 6" in lines
     assert "refused TOO_MANY_SESSIONS" in lines

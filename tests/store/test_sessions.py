@@ -23,6 +23,7 @@ from store_kit import (
     use_up_names,
 )
 
+from bitsd import journal
 from bitsd.batches import BATCH
 from bitsd.protocol.refusal import Reason
 from bitsd.protocol.wire import CancelSession, SessionId
@@ -534,7 +535,7 @@ async def test_session_that_another_process_serves_does_not_expire(uploads: Uplo
 
 async def test_session_that_went_on_since_it_looked_expired_stays(uploads: Uploads):
     named = await uploads.create()
-    await uploads.sessions._expire(named)
+    await uploads.sessions._expire(named, journal.Few("not-removed"))
 
     assert uploads.on_disk == {named}
 
