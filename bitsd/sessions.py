@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import BinaryIO
 from uuid import uuid4
 
 from . import journal
 from .batches import batches
+from .census import CHECK, count
 from .config import Directory
 from .delivery import Delivery
 from .destination import Folder
@@ -37,9 +37,6 @@ from .turns import Body, Turns
 #: What crashes left in BITS-Sessions and is no session goes after this time, and what
 #: is kept of closed sessions, whose Close may come again ([MC-BUP] 3.1.6.2).
 LITTER_AGE = timedelta(hours=1)
-
-# What an operator may do about what the system does not let us do.
-_CHECK = "check that the server's user owns it and that the disk works"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,29 +93,7 @@ class Sessions:
 
     async def count(self) -> None:
         """Count the sessions that an earlier run left, and tell what is odd there."""
-        damaged, strangers = journal.Few("damaged"), journal.Few("stranger")
-        async for found in batches(
-            map(partial(self._found, damaged), self._disk.ids())
-        ):
-            await self._owners.count(filter(None, found))
-        async for paths in batches(self._disk.strangers()):
-            for path in filter(None, paths):
-                strangers.warn(path=path, remedy="bitsd leaves it; take it away")
-        damaged.end()
-        strangers.end()
-
-    def _found(self, damaged: journal.Few, named: SessionId) -> Session | None:
-        path = self._disk.request(named).parent
-        try:
-            return self._disk.read(named)
-        except SessionDamaged as error:
-            remedy = "repair or remove it; else it expires"
-            damaged.warn(path=path, detail=error, remedy=remedy)
-        except SessionNotFound:
-            pass  # forgotten meanwhile, or litter
-        except OSError as error:
-            damaged.warn(path=path, detail=error, remedy=_CHECK)
-        return None
+        await count(self._disk, self._owners)
 
     def stop(self) -> None:
         """Let the bodies end that are being read; what came of them is kept."""
@@ -316,7 +291,7 @@ class Sessions:
                     await self._expire(named, stubborn)
         async for steps in batches(self._disk.clean(now - LITTER_AGE)):
             for error in filter(None, steps):
-                stubborn.warn(detail=error, remedy=_CHECK)
+                stubborn.warn(detail=error, remedy=CHECK)
         stubborn.end()
 
     def _touched(self) -> Iterator[tuple[SessionId, datetime]]:
@@ -335,7 +310,7 @@ class Sessions:
                 else:
                     entity.close()
         except OSError as error:
-            stubborn.warn(session=named, detail=error, remedy=_CHECK)
+            stubborn.warn(session=named, detail=error, remedy=CHECK)
 
     @asynccontextmanager
     async def _turn(

@@ -53,8 +53,18 @@ LAYERS: dict[str, set[str]] = {
     | {"cached", "destination", "entity", "knocks", "litter", "record"},
     "notify": PROTOCOL | {"journal", "config"},
     "delivery": PROTOCOL | {"config", "destination", "disk", "entity", "notify"},
+    "census": PROTOCOL | {"batches", "disk", "journal", "owners", "record"},
     "sessions": PROTOCOL
-    | {"batches", "config", "delivery", "destination", "disk", "entity", "journal"}
+    | {
+        "batches",
+        "census",
+        "config",
+        "delivery",
+        "destination",
+        "disk",
+        "entity",
+        "journal",
+    }
     | {"owners", "record", "turns"},
     "answer": PROTOCOL,
     "connection": PROTOCOL | {"answer", "crowd", "journal"},
