@@ -299,7 +299,16 @@ class Disk:
         Raises:
             OSError: there is none.
         """
-        file = self.response(named).open("rb", buffering=0)
+        path = self.response(named)
+        # A pipe that somebody put there does not wait for a writer.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise FileNotFoundError(errno.ENOENT, "not a file", str(path))
+            file = os.fdopen(handle, "rb", buffering=0)
+        except OSError:
+            os.close(handle)
+            raise
         with suppress(OSError):  # what can be read, is, though the disk be read-only
             os.utime(self._home(named) / record.FILE)
         return file

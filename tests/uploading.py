@@ -45,6 +45,9 @@ class Upload:
                 return cancel(self.target, self.named)
             case "fetch":
                 return fetch(self.target)
+            case "reply":
+                folder = self.target.rpartition("/")[0]
+                return fetch(f"{folder}/BITS-Replies/{self.named}")
         first = {"repeat": 0, "gap": self.acknowledged + 1}
         return self._fragment(first.get(verb, self.acknowledged))
 

@@ -60,6 +60,7 @@ PACKETS = {
     "Close-Session of a part": ("/in", [*WHOLE[:2], "close"]),
     "Cancel-Session": ("/in", [*WHOLE[:2], "cancel"]),
     "GET": ("/in", [*WHOLE, "fetch"]),
+    "GET of a reply": ("/in", [*WHOLE[:2], "reply"]),
 }
 
 
@@ -80,6 +81,9 @@ class Rig:
     def published(self, upload: Upload) -> Path:
         return self.folder / upload.target.rpartition("/")[2]
 
+    def home(self, upload: Upload) -> Path:
+        return self.folder / "BITS-Sessions" / upload.named
+
     @property
     def sessions(self) -> list[str]:
         found = (self.folder / "BITS-Sessions").glob("*/session.json")
@@ -92,6 +96,8 @@ class Rig:
             assert (await upload.send(verb)).status == 200
         if self.folder.name == "over" and not upload.complete:
             self.published(upload).write_bytes(OLD)
+        if upload.named and not upload.complete:  # as an application does
+            self.home(upload).joinpath("response").write_bytes(ENTITY)
         return upload
 
     async def watch(self, verbs: list[str]) -> tuple[list[Call], Answer]:
@@ -126,7 +132,7 @@ class Rig:
         try:
             return await upload.send(verb)
         except (ConnectionError, asyncio.IncompleteReadError):
-            assert verb == "fetch"
+            assert verb in ("fetch", "reply")
             self.line = upload.line = await self.server.dial()
             return None
 
@@ -138,7 +144,7 @@ class Rig:
             return
         got = (answer.status, answer.error[0])
         error = OSError(fault.error, "")
-        if verb == "fetch":
+        if verb in ("fetch", "reply"):
             assert got[0] in (200, _status_of(error)), got
             assert answer.status != 200 or answer.body == ENTITY
             return
@@ -158,8 +164,7 @@ class Rig:
 
     def check_bytes(self, upload: Upload, least: int) -> None:
         """Those that were acknowledged are there, and all are the client's."""
-        request = self.folder / "BITS-Sessions" / upload.named / "request"
-        held = request.read_bytes()
+        held = self.home(upload).joinpath("request").read_bytes()
         assert len(held) >= least, f"holds {len(held)} of {least}"
         assert ENTITY.startswith(held)
 

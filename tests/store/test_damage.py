@@ -20,6 +20,7 @@ from store_kit import (
     as_anybody,
     caller,
     cannot_run,
+    handles,
     refused,
     run_child,
 )
@@ -191,6 +192,18 @@ async def test_file_that_a_link_leads_to_is_left_alone(folder: Path, tmp_path: P
     await uploads.sessions.expire()
 
     assert elsewhere.read_bytes() == b"secret"
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, Path.mkdir], ids=["pipe", "folder"])
+async def test_something_in_place_of_a_reply_is_none(folder: Path, put: Damage):
+    uploads = await Uploads.open(folder)
+    named = await uploads.create()
+    put(uploads.home(named) / "response")
+    before = handles()
+
+    with pytest.raises(FileNotFoundError):
+        await uploads.sessions.reply(named, None)
+    assert handles() == before
 
 
 def test_huge_record_is_not_read(tmp_path: Path):
