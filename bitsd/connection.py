@@ -12,9 +12,9 @@ from operator import attrgetter
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError
 from aiohttp.http_parser import HttpRequestParserPy, RawRequestMessage
-from aiohttp.http_writer import HttpVersion11
+from aiohttp.http_writer import HttpVersion10, HttpVersion11
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import (
     ERROR,
@@ -39,11 +39,9 @@ MAXIMUM_FIELDS = 128
 # with its header is little, since aiohttp copies it twice.
 _READ_BYTES = 16_384
 
-_UNREADABLE = (
-    b"HTTP/1.1 400 Bad Request\r\nBITS-Packet-Type: Ack\r\nContent-Length: 0\r\n"
-    b"BITS-Error-Code: 0x80070057\r\nBITS-Error: 0x80070057\r\n"
-    b"BITS-Error-Context: 0x5\r\nConnection: close\r\n\r\n"
-)
+# Of the largest number that 64 bits hold.
+_LENGTH_DIGITS = 20
+
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nBITS-Packet-Type: Ack\r\nRetry-After: 30\r\n"
     b"Content-Length: 0\r\nConnection: close\r\n\r\n"
@@ -78,6 +76,39 @@ class Limits:
     drain: float
 
 
+class _Parser(HttpRequestParserPy):
+    """aiohttp's, without what a proxy in front could read in another way.
+
+    RFC 9112 11.2: two readings of where a request ends, or of what it asks for, let a
+    client get one past the proxy (protocol-notes/http.md).
+    """
+
+    def parse_message(self, lines: list[bytes]) -> RawRequestMessage:
+        """A request whose header was read; what comes is framed by what this says."""
+        # aiohttp makes it upper case; RFC 9110 9.1: a method is case-sensitive.
+        method = lines[0].partition(b" ")[0].decode("ascii", "replace")
+        message = super().parse_message(lines)._replace(method=method)
+        try:
+            _ = message.url.host
+        except ValueError:  # where aiohttp reads it, nothing would catch that
+            raise BadHttpMessage("a host that is none") from None
+        if message.version not in (HttpVersion10, HttpVersion11):
+            raise BadHttpMessage("a version of HTTP that is not spoken here")
+        if method == "CONNECT":  # aiohttp would take what follows for a tunnel
+            raise BadHttpMessage("there are no tunnels here")
+        # Python reads no number of thousands of digits.
+        if len(message.headers.get("Content-Length", "")) > _LENGTH_DIGITS:
+            raise BadHttpMessage("a Content-Length of too many digits")
+        coding = message.headers.get("Transfer-Encoding")
+        if coding is None:
+            return message
+        # RFC 9112 6.1: the framing of such a message in HTTP/1.0 is faulty. aiohttp
+        # looks at the last coding only, and no other than this one can be undone.
+        if message.version == HttpVersion10 or coding.lower() != "chunked":
+            raise BadHttpMessage("a Transfer-Encoding that is not taken here")
+        return message
+
+
 class Connection(RequestHandler, asyncio.BufferedProtocol):
     """One client's connection.
 
@@ -109,7 +140,7 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
         # aiohttp's C parser answers 400 to any method outside llhttp's list, before
         # a handler runs; BITS_POST is not in it. The Python parser takes any token.
         # A body that it would decompress would not have the offsets it says it has.
-        self._parser = HttpRequestParserPy(
+        self._parser = _Parser(
             self,
             loop,
             self._read_bufsize,
@@ -177,11 +208,7 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
         would be copied twice.
         """
         self.heard = self._loop.time()
-        try:
-            super().data_received(data)
-        except ValueError as error:  # a number longer than Python reads
-            self._unreadable(error)
-            return
+        super().data_received(data)
         if self._messages or self._request_in_progress:
             self._stop_clock()
             if self._messages and not self._messages[-1][1].is_eof():
@@ -190,12 +217,6 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
             self._header_timer = self._loop.call_later(
                 self._server.limits.header, self._header_late
             )
-
-    def _unreadable(self, error: ValueError) -> None:
-        journal.note("unreadable", client=self.peername, detail=error)
-        if self.transport is not None and not self._request_in_progress:
-            self.transport.write(_UNREADABLE)
-        self.force_close()
 
     def _stop_clock(self) -> None:
         if self._header_timer is not None:
@@ -218,6 +239,14 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
             # To the parser the body ends with one byte more, which nobody reads.
             waiting._length = 1  # noqa: SLF001
             self.data_received(b"\0")
+
+    def log_exception(self, *args: object, **fields: object) -> None:
+        """A body that nobody could read is the peer's fault, and no traceback."""
+        error = fields.get("exc_info")
+        if isinstance(error, RequestPayloadError):
+            journal.note("unreadable", client=self.peername, detail=error)
+        else:
+            super().log_exception(*args, **fields)
 
     def handle_error(
         self,

@@ -16,11 +16,11 @@ from itertools import chain, repeat
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import proxies
 import pytest
+from proxies import EXAMPLES, needed
 from sites import Serve, Site, write
 from wire_client import Line, fetch, fragment, until
-
-EXAMPLES = Path(__file__).parent.parent / "examples"
 
 #: Long enough for any of them on a busy machine, in seconds.
 EXAMPLE_SECONDS = 50.0
@@ -29,18 +29,6 @@ ENTITY = os.urandom(3_000_017)
 
 #: A line that carries `ENTITY` in a minute, for an upload that is to be stopped.
 SLOW = ("--limit-rate", "50k")
-
-
-def needed(program: str) -> str:
-    """The path of a program; where all tests have to run it has to be there."""
-    path = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin")
-    if path is None:
-        message = f"{program} is not installed"
-        if os.environ.get("BITSD_ALL_TESTS") == "1":
-            pytest.fail(message)
-        # What it is to prove is about that program, and cannot be shown without it.
-        pytest.skip(message)
-    return path
 
 
 # interruptions.py
@@ -305,58 +293,12 @@ async def test_wrong_arguments_are_told(
 
 # nginx.conf
 
-NGINX = """
-{user}
-pid {folder}/nginx.pid;
-error_log stderr;
-daemon off;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    include {folder}/conf.d/*.conf;
-}}
-"""
-
-
-def replaced(text: str, old: str, new: str) -> str:
-    assert text.count(old) == 1
-    return text.replace(old, new)
-
-
-def answers(listening: Path) -> bool:
-    """Whether somebody listens; the file of a socket is there before that."""
-    with socket.socket(socket.AF_UNIX) as knocking:
-        return knocking.connect_ex(str(listening)) == 0
-
 
 @pytest.fixture
 async def nginx(site: Site, tmp_path: Path) -> AsyncIterator[Path]:
-    """The socket of an nginx with examples/nginx.conf, in front of the site.
-
-    A socket, because nginx cannot be asked which port it was given.
-    """
-    program = needed("nginx")
-    listening = tmp_path / "nginx.socket"
-    example = (EXAMPLES / "nginx.conf").read_text("utf-8")
-    example = replaced(example, "listen 80;", f"listen unix:{listening};")
-    example = replaced(example, "server 127.0.0.1:8080;", f"server {site.host};")
-    (tmp_path / "conf.d").mkdir()
-    (tmp_path / "conf.d" / "bitsd.conf").write_text(example, "utf-8")
-    user = "user root;" if os.geteuid() == 0 else ""
-    (tmp_path / "nginx.conf").write_text(NGINX.format(user=user, folder=tmp_path))
-    process = await asyncio.create_subprocess_exec(
-        program, "-e", "stderr", "-p", tmp_path, "-c", tmp_path / "nginx.conf"
-    )
-    await until(lambda: answers(listening) or process.returncode is not None)
-    assert process.returncode is None, "nginx does not start"
-    yield listening
-    process.terminate()
-    await process.wait()
+    """The socket of an nginx with examples/nginx.conf, in front of the site."""
+    async with proxies.nginx(site.host, tmp_path) as listening:
+        yield listening
 
 
 async def test_upload_and_download_through_nginx(
