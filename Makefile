@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LINTED := bitsd tests examples benchmarks
 
-.PHONY: run test test-fast bench crash soak faults check lint format types coverage clean
+.PHONY: run test test-fast bench crash soak faults fuzz check lint format types coverage clean
 
 # A BITS server for ./images on http://127.0.0.1:8080, whatever was there before.
 run: .venv/run
@@ -33,6 +33,11 @@ crash: .venv/test
 # One server used for 10 minutes, then measured; `python -m crash.soak --help`.
 soak: .venv/test
 	PYTHONPATH=tests $(BIN)/python -m crash.soak
+
+# Octets that nobody thought of, FUZZ_SECONDS for each of what reads them.
+FUZZ_SECONDS ?= 60
+fuzz: .venv/fuzz
+	$(BIN)/python tests/fuzz/run.py $(FUZZ_SECONDS)
 
 check: lint types coverage
 
@@ -74,5 +79,9 @@ coverage: .venv/test
 	$(BIN)/pip install -q -e '.[bench]'
 	touch $@
 
+.venv/fuzz: .venv/test
+	$(BIN)/pip install -q -e '.[fuzz]'
+	touch $@
+
 clean:
-	rm -rf .venv .venv-fast .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-fast .fuzz .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
