@@ -91,6 +91,7 @@ PURE_STANDARD_LIBRARY = {
     "email.utils",
     "enum",
     "functools",
+    "itertools",
     "re",
     "typing",
 }

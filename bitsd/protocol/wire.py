@@ -8,6 +8,7 @@ Fragment has a body ([MC-BUP] 2.2.1). An Ack is a response without a body. What 
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import NewType, TypeAlias
 
 from .refusal import Reason, Refusal
@@ -222,7 +223,8 @@ def _content_length(headers: Mapping[str, str]) -> int:
 
 def _create_session(headers: Mapping[str, str], _length: int) -> CreateSession:
     offered = _required(headers, "bits-supported-protocols")
-    guids = tuple(re.split(r"[\s,]+", offered.strip(" ,\t"))[:MAXIMUM_PROTOCOLS])
+    words = filter(None, re.split(r"[\s,]+", offered))
+    guids = tuple(islice(words, MAXIMUM_PROTOCOLS))
     if PROTOCOL not in (guid.lower() for guid in guids):
         raise Refusal(Reason.MALFORMED, f"no protocol in common: {offered[:120]!r}")
     return CreateSession(guids)
