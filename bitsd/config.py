@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -107,6 +108,10 @@ def warnings(config: Config) -> list[str]:
             lines.append(f"{key}: anyone who reaches {directory.url} may upload")
         if anonymous and directory.overwrite:
             lines.append(f"{key}.overwrite: anyone may replace files")
+        url = directory.notification_url
+        if directory.notification != "none" and url and not urlsplit(url).netloc:
+            detail = "relative: the client's Host says which application is asked"
+            lines.append(f"{key}.notification_url: {detail}")
         if directory.durability == "publish":
             detail = "a power cut loses acknowledged bytes of unfinished uploads"
             lines.append(f"{key}.durability: {detail}")

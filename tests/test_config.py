@@ -451,6 +451,25 @@ def test_what_an_operator_should_have_thought_about_is_told(base, lines, expecte
     assert warnings(loaded(SMALLEST + lines, base)) == expected
 
 
+@pytest.mark.parametrize(
+    ("kind", "url", "warned"),
+    [
+        ("by-value", "handle", True),
+        ("by-reference", "/app/handle", True),
+        ("by-reference", "http://app.example/handle", False),
+        ("by-reference", "//app.example/handle", False),
+        ("none", "handle", False),
+    ],
+)
+def test_application_that_the_client_may_choose_is_told(base, kind, url, warned):
+    lines = f"notification = '{kind}'\nnotification_url = '{url}'\n"
+    told = warnings(loaded(SMALLEST + lines, base))
+
+    assert [line.partition(":")[0] for line in told] == (
+        ["directory[0].notification_url"] if warned else []
+    )
+
+
 NAMES = [*Config.__struct_fields__, *Directory.__struct_fields__, "zzz"]
 SCALARS = (
     st.booleans()
