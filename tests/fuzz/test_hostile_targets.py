@@ -246,7 +246,10 @@ def allowed(line: str, folder: Path) -> Iterator[bool]:
 def is_inside(path: str, folder: Path) -> bool:
     found = Path(path)
     inside = found == folder or found.is_relative_to(folder)
-    code = any(found.is_relative_to(each) for each in CODE)
+    # Python may look at each folder on the way to its own code.
+    code = any(
+        found.is_relative_to(each) or each.is_relative_to(found) for each in CODE
+    )
     return inside or code or re.fullmatch(r"/proc/self/fd/\d+(/.*)?", path) is not None
 
 

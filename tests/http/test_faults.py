@@ -308,7 +308,7 @@ async def test_body_that_came_whole_from_a_client_that_left_is_no_error():
     assert await told_by(handler) is None
 
 
-async def test_unreadable_request_behind_one_in_progress_ends_the_connection():
+async def test_unreadable_request_behind_one_in_progress_is_refused_after_it():
     began, free = asyncio.Event(), asyncio.Event()
 
     async def busy(_request: web.BaseRequest) -> web.StreamResponse:
@@ -321,9 +321,11 @@ async def test_unreadable_request_behind_one_in_progress_ends_the_connection():
     await line.send(ping(TARGET))
     await began.wait()
     await line.send(ping(TARGET).replace(b"Length: 0", b"Length: " + b"0" * 5000))
-    octets = await line.ended()
     free.set()
+    answers = [await line.receive(), await line.receive()]
+    rest = await line.ended()
     await lines.hang_up()
     server.close()
 
-    assert octets == b""
+    assert [answer.status for answer in answers] == [200, 400]
+    assert rest == b""
