@@ -216,6 +216,8 @@ async def test_proxy_and_server_count_the_same_requests(site: Site, tmp_path: Pa
                 writer.write_eof()
                 await reader.read()
             writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
     logged = (tmp_path / "access.log").read_text()
     # One line for each request; a second connection for it is a second number there.
     forwarded = sum(int(number) > 0 for number in re.findall(r"\d+", logged))
