@@ -233,6 +233,8 @@ class Disk:
         request = self.request(session.id)
         if not self._keeping.synced:
             entity.sync_all()
+            # A name that outlived the session would refuse its own upload.
+            self._settle(session.id)
         with self._destination_folder(session.destination) as (folder, name):
             try:
                 if overwrite:
