@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LINTED := bitsd tests examples benchmarks
 
-.PHONY: run test test-fast bench crash soak faults fuzz check lint format types coverage clean
+.PHONY: run test test-fast bench crash power soak faults fuzz check lint format types coverage clean
 
 # A BITS server for ./images on http://127.0.0.1:8080, whatever was there before.
 run: .venv/run
@@ -20,6 +20,10 @@ test-fast: .venv-fast/test
 # Every fault of the disk that can be injected; `make test` takes one in three of some.
 faults: .venv/test
 	BITSD_FAULTS=all $(BIN)/pytest -q -n auto tests/http/test_injected.py tests/store/test_injected_sweep.py
+
+# Every state that a power cut can leave, and disks that stop: a few minutes, as root.
+power: .venv/test
+	BITSD_POWER=full $(BIN)/pytest -q -n auto -rP --show-capture=stdout tests/power
 
 # bitsd against nginx and others: at most a quarter of an hour, on a machine that is idle.
 bench: .venv/bench
