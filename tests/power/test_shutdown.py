@@ -1,12 +1,14 @@
 """A real file system that stops at once, with what it had not synced lost."""
 
 import asyncio
+import fcntl
 import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from asyncio.subprocess import PIPE
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -157,10 +159,12 @@ class Client:
             packet = fragment(
                 self.target, self.named, self.acked, octets, len(self.octets)
             )
-            answer = await line.ask(packet)
+            try:
+                answer = await line.ask(packet)
+            except (OSError, EOFError):
+                assert cut is not None
+                return
             if cut is not None:
-                if answer.status != 200:
-                    return
                 cut.count()
             assert (answer.status, answer.received) == (
                 200,
@@ -178,6 +182,20 @@ class Client:
             assert difference(kept, self.octets[: self.acked]) is None
 
 
+def runs(pid: int) -> bool:
+    """Some thread of it has not been stopped yet."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return any(" T " not in (each / "stat").read_text("ascii") for each in threads)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """While no other test mounts: its server's namespace would keep our disk."""
+    with Path(tempfile.gettempdir(), "bitsd-power.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 async def interrupted(machine: Machine, clients: list[Client], after: int) -> None:
     """Clients upload, and the power is cut in the midst of it."""
     running = await machine.serving()
@@ -191,7 +209,17 @@ async def interrupted(machine: Machine, clients: list[Client], after: int) -> No
             for client, line in zip(clients, lines, strict=True)
         ]
         await cut.wait()
+        # First the processor, then the disk: a sync that is under way when ext4 is
+        # shut down can succeed without its bytes being there.
+        stopped = [running.process.pid, *running.workers]
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        # Nothing tells that another process has stopped.
+        while any(map(runs, stopped)):  # noqa: ASYNC110
+            await asyncio.sleep(0)
         await machine.cut()
+        for pid in stopped:
+            os.kill(pid, signal.SIGKILL)
         await asyncio.gather(*uploads)
     finally:
         await running.end(signal.SIGKILL)
@@ -213,14 +241,10 @@ async def resumed(machine: Machine, clients: list[Client]) -> None:
         await running.end(signal.SIGTERM)
 
 
-@pytest.mark.timeout(60)
-@pytest.mark.parametrize("seed", range(ROUNDS))
-@pytest.mark.parametrize("kind", ["xfs", "ext4"])
-async def test_what_was_acknowledged_survives_a_disk_that_stops(
-    tmp_path: Path, kind: str, seed: int
-):
+async def stopped_and_resumed(at: Path, kind: str, seed: int) -> None:
+    """Upload, stop the disk, look at it, and go on."""
     chance = random.Random(f"{kind} {seed}")
-    machine = Machine.new(tmp_path, kind)
+    machine = Machine.new(at, kind)
     clients = [
         Client(f"file-{number}", chance.randbytes(FRAGMENTS * FRAGMENT - 7))
         for number in range(CLIENTS)
@@ -234,5 +258,15 @@ async def test_what_was_acknowledged_survives_a_disk_that_stops(
             client.check(machine)
         acked = [client.acked for client in clients]
         # `make power` shows it.
-        print(f"{kind}, {seed}: cut after {after} fragments, acknowledged {acked}")  # noqa: T201
+        print(f"{kind}, {seed}: cut after {after}, acknowledged {acked}")  # noqa: T201
         await resumed(machine, clients)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", range(ROUNDS))
+@pytest.mark.parametrize("kind", ["xfs", "ext4"])
+def test_what_was_acknowledged_survives_a_disk_that_stops(
+    tmp_path: Path, kind: str, seed: int
+):
+    with alone():
+        asyncio.run(stopped_and_resumed(tmp_path, kind, seed))
