@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from . import __version__, journal
+from . import __version__, journal, systemd
 from .config import Config, ConfigError, for_folder, load, warnings
 from .explain import ACCEPTED, explain
 from .listeners import CannotStart, Listeners
@@ -107,6 +107,7 @@ def _serve(given: argparse.Namespace) -> int:
                 print(f"listening on {url}", flush=True)
             if given.config is None:
                 _print_hint(listeners.urls[0] + config.directory[0].url.rstrip("/"))
+        systemd.tell("READY=1")
 
     _allow_many_files()
     with Listeners(config.listen, config.workers) as listeners:

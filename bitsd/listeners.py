@@ -3,7 +3,8 @@
 Several workers have a socket each at one TCP address, between which the kernel deals
 connections out evenly; with one for all, whoever wakes first takes all of a burst. They
 are opened before the workers and stay open when one dies, so that what waits in its
-queue waits for whoever replaces it. A path has one socket for all.
+queue waits for whoever replaces it. A path has one socket for all, and so has an
+address that somebody else listens on for us, who keeps it open while we restart.
 """
 
 import errno
@@ -16,6 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Self, TypeAlias
 
+from . import systemd
 from .config import Listen
 from .tls import server_context
 
@@ -47,6 +49,7 @@ class Listeners:
         self._addresses = addresses
         self._workers = workers
         self._paths: list[tuple[Path, int | None]] = []
+        self._passed: list[socket.socket] = []
         self.sockets: list[list[socket.socket]] = [[] for _ in range(workers)]
         self.tls: dict[socket.socket, ssl.SSLContext] = {}
         self.urls: list[str] = []
@@ -59,14 +62,22 @@ class Listeners:
         """
         with ExitStack() as undo:
             undo.push(self)
+            try:
+                self._passed = systemd.passed()
+            except ValueError as error:
+                detail = f"the sockets that were passed (LISTEN_FDS): {error}"
+                raise CannotStart(detail) from None
             for listen in self._addresses:
                 self._open(listen)
+            for left in self._passed:
+                detail = f"a socket at {_where(left)} was passed (LISTEN_FDS)"
+                raise CannotStart(f"{detail}; add a [[listen]] with that address")
             undo.pop_all()
         return self
 
     def close(self) -> None:
         """Let this process listen no more."""
-        for listening in chain(*self.sockets):
+        for listening in chain(self._passed, *self.sockets):
             listening.close()
 
     def __exit__(self, *_error: object) -> None:
@@ -98,12 +109,20 @@ class Listeners:
     def _found(self, listen: Listen) -> Iterator[list[socket.socket]]:
         """For each address the sockets of all workers."""
         if listen.path is not None:
+            found = self._passed_at(socket.AF_UNIX, str(listen.path))
+            if found is not None:
+                yield [found] * self._workers
+                return
             _clear(listen.path)
             listening = _listening(socket.AF_UNIX, str(listen.path))
             self._paths.append((listen.path, _inode(listen.path)))
             yield [listening] * self._workers
             return
         for family, address in _resolved(listen.host, listen.port):
+            found = self._passed_at(family, address)
+            if found is not None:
+                yield [found] * self._workers
+                continue
             # Without it, so that another server's port is seen as taken.
             first = _listening(family, address)
             if self._workers == 1:
@@ -115,6 +134,14 @@ class Listeners:
                     _listening(family, address, shared=True)
                     for _ in range(self._workers)
                 ]
+
+    def _passed_at(self, family: int, address: _Address) -> socket.socket | None:
+        """The socket that was passed to us for an address."""
+        for each in self._passed:
+            if each.family == family and _same(each.getsockname(), address):
+                self._passed.remove(each)
+                return each
+        return None
 
 
 def _tls(listen: Listen) -> ssl.SSLContext | None:
@@ -174,6 +201,17 @@ def _inode(path: Path) -> int | None:
         return path.stat().st_ino
     except OSError:
         return None
+
+
+def _same(one: _Address, other: _Address) -> bool:
+    """Two addresses are one; those of IPv6 have more to them than host and port."""
+    if isinstance(one, str) or isinstance(other, str):
+        return one == other
+    return one[:2] == other[:2]
+
+
+def _where(listening: socket.socket) -> str:
+    return _url(listening, None).removeprefix("http://")
 
 
 def _url(listening: socket.socket, tls: ssl.SSLContext | None) -> str:

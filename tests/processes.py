@@ -36,21 +36,44 @@ maximum_upload_size = "1GiB"
 """
 
 
+# What systemd does for a service; the number of the process is not known before.
+PASS = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
 async def started(
-    *arguments: str, log: IO[bytes] | int = PIPE, leads: bool = False
+    *arguments: str,
+    log: IO[bytes] | int = PIPE,
+    leads: bool = False,
+    passed: int | None = None,
 ) -> Process:
-    """A command; `log` gets its stderr, and it may lead a process group of its own."""
+    """A command.
+
+    Args:
+        arguments: of it.
+        log: gets its stderr.
+        leads: a process group of its own.
+        passed: a handle that it gets as systemd passes a socket.
+    """
+    command = [sys.executable, "-m", "bitsd", *arguments]
+    if passed is not None:
+        command = [sys.executable, "-c", PASS, str(passed), *command]
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bitsd", *arguments),
+        *command,
         stdout=PIPE,
         stderr=log,
         start_new_session=leads,
+        pass_fds=() if passed is None else (passed,),
     )
 
 
-async def ran(*arguments: str) -> tuple[int, str, str]:
+async def ran(*arguments: str, passed: int | None = None) -> tuple[int, str, str]:
     """A command that ends by itself: exit code, stdout, stderr."""
-    process = await started(*arguments)
+    process = await started(*arguments, passed=passed)
     async with asyncio.timeout(PROCESS_SECONDS):
         out, err = await process.communicate()
     assert process.returncode is not None

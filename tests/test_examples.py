@@ -339,17 +339,18 @@ async def test_large_fragment_passes_nginx_as_it_comes(nginx: Path, site: Site):
     assert (site.folder / "report.7z").read_bytes() == ENTITY
 
 
-# bitsd.service
+# bitsd.service and bitsd.socket
 
 
-def test_unit_is_accepted_by_systemd(tmp_path: Path):
+def test_units_are_accepted_by_systemd(tmp_path: Path):
     program = needed("systemd-analyze")
     unit = (EXAMPLES / "bitsd.service").read_text("utf-8")
     assert unit.count("/opt/bitsd/bin/bitsd ") == 2
     here = unit.replace("/opt/bitsd/bin/bitsd ", f"{sys.executable} -m bitsd ")
     (tmp_path / "bitsd.service").write_text(here, "utf-8")
+    shutil.copy(EXAMPLES / "bitsd.socket", tmp_path)
     done = subprocess.run(
-        [program, "verify", "--man=no", str(tmp_path / "bitsd.service")],
+        [program, "verify", "--man=no", str(tmp_path / "bitsd.socket")],
         capture_output=True,
         text=True,
         timeout=EXAMPLE_SECONDS,

@@ -19,8 +19,8 @@ async def run() -> AsyncIterator[Run]:
     """Start server processes; whichever still run at the end are killed."""
     processes: list[Running] = []
 
-    async def started_running(*arguments: str) -> Running:
-        running = Running(await started(*arguments))
+    async def started_running(*arguments: str, passed: int | None = None) -> Running:
+        running = Running(await started(*arguments, passed=passed))
         processes.append(running)
         return running
 
