@@ -111,6 +111,22 @@ def test_what_is_missing_is_named(tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_memory_of_connections_that_do_nothing_is_printed():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.idle", "--connections", "50"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=SMOKE_SECONDS,
+        check=False,
+    )
+
+    sizes = re.findall(
+        r": (\d+) connections, -?[\d.]+ KiB each$", done.stdout, re.MULTILINE
+    )
+    assert (done.returncode, sizes) == (0, ["50", "50", "50", "1", "25"])
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["--size", "64KiB"], ["--size", "much"], ["--runs", "0"], ["--fast"]],
