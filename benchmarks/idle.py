@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from bitsd.connection import MAXIMUM_FIELDS, MAXIMUM_LINE
+from bitsd.connection import MAXIMUM_HEADER, MAXIMUM_LINE
 
 from .client import Line, packet
 from .loads import Stalled
@@ -18,9 +18,9 @@ from .starts import CONNECTIONS, bitsd
 #: Nothing tells when a server has read the last of what came.
 _REST_SECONDS = 0.5
 
-# A field is its name and its value; a little less than the most is let through.
-_FIELDS = MAXIMUM_FIELDS - 8
-_VALUE = MAXIMUM_LINE - 64
+# The largest header, but for its first line and the names of fields.
+_FIELDS = MAXIMUM_HEADER // MAXIMUM_LINE
+_VALUE = MAXIMUM_LINE - 128
 
 
 def _silent(_line: Line) -> None:
@@ -47,7 +47,7 @@ STATES: tuple[tuple[str, Callable[[Line], None], int], ...] = (
     ("sent nothing", _silent, 1),
     ("sent a request and has its answer", _asked, 1),
     ("sent the begin of a header", _half_a_header, 1),
-    (f"sent {_FIELDS} fields of {_VALUE} bytes, no end", _largest_header, 50),
+    (f"sent {_FIELDS} fields of {_VALUE} bytes, no end", _largest_header, 10),
 )
 
 

@@ -58,9 +58,10 @@ class Answer(web.StreamResponse):
         return head
 
     async def prepare(self, request: web.BaseRequest) -> None:
-        """Send the head, unless that was done."""
+        """Send the head, unless that was done; a client that takes none has to wait."""
         if not self._begun and request.transport is not None:
             request.transport.write(self.head(request))
+            await request.writer.drain()
 
     async def write_eof(self, _data: bytes = b"") -> None:
         """Nothing is left to send."""

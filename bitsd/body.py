@@ -13,11 +13,8 @@ from contextlib import suppress
 from aiohttp import web
 from aiohttp.http_writer import HttpVersion11
 
-from .connection import Connection
+from .connection import MINIMUM_PROGRESS, Connection
 from .protocol.refusal import Reason
-
-#: A body that brings less than this in a window of `stall_timeout` is too slow.
-MINIMUM_PROGRESS = 4096
 
 # A body that is cut may have bytes in the socket that came before: it is read on
 # while they flow, in seconds, and a newer packet waits no longer than that.

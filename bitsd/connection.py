@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from operator import attrgetter
+from typing import TypeAlias
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -31,6 +32,12 @@ from .protocol.wire import Ack
 
 #: Longest request line, and longest header field: room for a Kerberos ticket.
 MAXIMUM_LINE = 65_536
+
+#: Request line and header fields in all, in bytes, but for what is read at once.
+MAXIMUM_HEADER = 2 * MAXIMUM_LINE
+
+#: A body, or an answer, that moves less than this in `stall_timeout` is too slow.
+MINIMUM_PROGRESS = 4096
 
 #: Header fields of a request, a bound on memory.
 MAXIMUM_FIELDS = 128
@@ -66,6 +73,7 @@ class Limits:
         per_address: as many of them from one address.
         header: for the rest of a request's header once some of it came.
         idle: for the next request to begin.
+        stall: in which a client that has answers waiting takes `MINIMUM_PROGRESS`.
         drain: for a body that nobody wants, before the connection is closed.
     """
 
@@ -73,7 +81,11 @@ class Limits:
     per_address: int
     header: float
     idle: float
+    stall: float
     drain: float
+
+
+_Fed: TypeAlias = tuple[list[tuple[RawRequestMessage, StreamReader]], bool, bytes]
 
 
 class _Parser(HttpRequestParserPy):
@@ -82,6 +94,13 @@ class _Parser(HttpRequestParserPy):
     RFC 9112 11.2: two readings of where a request ends, or of what it asks for, let a
     client get one past the proxy (protocol-notes/http.md).
     """
+
+    def feed_data(self, data: bytes, *_options: object) -> _Fed:
+        """Read on; a header that is too long in all is refused before its end."""
+        fed = super().feed_data(data)
+        if self._lines and sum(map(len, self._lines)) > MAXIMUM_HEADER:
+            raise BadHttpMessage(f"a header of over {MAXIMUM_HEADER} bytes")
+        return fed
 
     def parse_message(self, lines: list[bytes]) -> RawRequestMessage:
         """A request whose header was read; what comes is framed by what this says."""
@@ -119,7 +138,7 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
         heard: when something last came but for bodies, by the clock of the loop.
     """
 
-    __slots__ = ("_client", "_header_timer", "_server", "heard")
+    __slots__ = ("_client", "_header_timer", "_server", "_unread_timer", "heard")
 
     def __init__(self, server: "HttpServer", loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
@@ -136,6 +155,7 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
         self._server = server
         self._client: str | None = None
         self._header_timer: asyncio.TimerHandle | None = None
+        self._unread_timer: asyncio.TimerHandle | None = None
         self.heard = 0.0
         # aiohttp's C parser answers 400 to any method outside llhttp's list, before
         # a handler runs; BITS_POST is not in it. The Python parser takes any token.
@@ -181,8 +201,9 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
         transport.close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Stop the clock."""
+        """Stop the clocks."""
         self._stop_clock()
+        self._stop_waiting()
         client, self._client = self._client, None
         self._server.crowd.leave(client)
         super().connection_lost(exc)
@@ -192,6 +213,37 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
         """Nothing of a request has come that was not answered."""
         busy = self._request_in_progress or self._messages or self._header_timer
         return not busy and not self._force_close
+
+    def pause_writing(self) -> None:
+        """Give a client that does not take its answers its time, and no more."""
+        super().pause_writing()
+        self._wait()
+
+    def resume_writing(self) -> None:
+        """It has taken them."""
+        super().resume_writing()
+        self._stop_waiting()
+
+    def _wait(self) -> None:
+        if self.transport is not None:
+            waiting = self.transport.get_write_buffer_size()
+            stall = self._server.limits.stall
+            self._unread_timer = self._loop.call_later(stall, self._look, waiting)
+
+    def _look(self, before: int) -> None:
+        """End it if it took next to nothing of what waited before."""
+        if self.transport is None:
+            return
+        if before - self.transport.get_write_buffer_size() >= MINIMUM_PROGRESS:
+            self._wait()
+        else:
+            journal.note("unread", client=self.peername)
+            self.transport.abort()
+
+    def _stop_waiting(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         """Where the next bytes go (asyncio.BufferedProtocol)."""
@@ -228,8 +280,12 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
         self.force_close()
 
     def read_on(self) -> None:
-        """Let aiohttp read the body that came with a request, and drop it."""
-        self._resume_transport_reading()
+        """Let aiohttp read the body that came with a request, and drop it.
+
+        Not while so many requests wait that it does not want to read more of them.
+        """
+        if not self._buffer_paused:
+            self._resume_transport_reading()
 
     def body_received(self) -> None:
         """Go on with the next request: the body of this one came another way."""

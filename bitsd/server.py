@@ -115,6 +115,7 @@ def _limits(config: Config) -> Limits:
         per_address=config.connections_per_address,
         header=config.header_timeout.total_seconds(),
         idle=config.idle_timeout.total_seconds(),
+        stall=config.stall_timeout.total_seconds(),
         drain=config.drain_timeout.total_seconds(),
     )
 

@@ -10,6 +10,8 @@ from contextlib import suppress
 # The first handle after standard input, output and error.
 _FIRST = 3
 
+_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+
 
 def passed() -> list[socket.socket]:
     """Sockets that somebody listens on for us; each call after the first finds none.
@@ -31,6 +33,8 @@ def _listening(handle: int) -> socket.socket:
         listens = found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except OSError as error:
         raise ValueError(f"descriptor {handle} is no socket: {error}") from None
+    if found.family not in _FAMILIES:
+        raise ValueError(f"descriptor {handle} is of another kind than [[listen]] has")
     if not listens or found.type != socket.SOCK_STREAM:
         raise ValueError(f"descriptor {handle} does not listen for streams")
     found.settimeout(0)

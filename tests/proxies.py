@@ -56,7 +56,11 @@ def needed(program: str) -> str:
 
 @asynccontextmanager
 async def nginx(
-    host: str, folder: Path, settings: str = "access_log off;"
+    host: str,
+    folder: Path,
+    settings: str = "access_log off;",
+    *,
+    buffering: str = "off",
 ) -> AsyncIterator[Path]:
     """The socket of an nginx with examples/nginx.conf, in front of a server.
 
@@ -66,12 +70,15 @@ async def nginx(
         host: host and port of the server.
         folder: for its files.
         settings: that are not about bitsd.
+        buffering: of whole requests before any of it is passed on.
     """
     program = needed("nginx")
     listening = folder / "nginx.socket"
     example = (EXAMPLES / "nginx.conf").read_text("utf-8")
     example = replaced(example, "listen 80;", f"listen unix:{listening};")
     example = replaced(example, "server 127.0.0.1:8080;", f"server {host};")
+    setting = "proxy_request_buffering"
+    example = replaced(example, f"{setting} off;", f"{setting} {buffering};")
     (folder / "conf.d").mkdir()
     (folder / "conf.d" / "bitsd.conf").write_text(example, "utf-8")
     user = "user root;" if os.geteuid() == 0 else ""

@@ -9,6 +9,7 @@ from aiohttp import web
 from wire_client import Line, Lines
 
 from bitsd.config import load
+from bitsd.connection import Connection
 from bitsd.listeners import Listeners
 from bitsd.server import Server
 
@@ -61,6 +62,12 @@ class Site:
     def sessions(self) -> list[str]:
         """Ids of the sessions on disk."""
         return [path.name for path in (self.folder / "BITS-Sessions").glob("{*}")]
+
+    @property
+    def connections(self) -> list[Connection]:
+        """Those that are open now."""
+        http = None if self.server is None else self.server._http
+        return [] if http is None else http.connections
 
     async def start(self) -> None:
         """Start it, on a new port."""

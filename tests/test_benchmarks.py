@@ -124,7 +124,7 @@ def test_memory_of_connections_that_do_nothing_is_printed():
     sizes = re.findall(
         r": (\d+) connections, -?[\d.]+ KiB each$", done.stdout, re.MULTILINE
     )
-    assert (done.returncode, sizes) == (0, ["50", "50", "50", "1", "25"])
+    assert (done.returncode, sizes) == (0, ["50", "50", "50", "5", "25"])
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from bitsd.routes import _status_of
 from bitsd.server import Server, self_test
 
 TARGET = "/in/report.dat"
-LIMITS = Limits(connections=10, per_address=10, header=5, idle=5, drain=5)
+LIMITS = Limits(connections=10, per_address=10, header=5, idle=5, stall=5, drain=5)
 
 
 async def test_directory_that_nobody_may_write_refuses_every_packet(serve: Serve):

@@ -155,10 +155,15 @@ def datagrams(_folder: Path):
     return socket.socket(type=socket.SOCK_DGRAM)
 
 
+def a_machine(_folder: Path):
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)
+
+
 @pytest.mark.parametrize(
     ("make", "told"),
     [
         (a_file, "descriptor 3 is no socket"),
+        (a_machine, "descriptor 3 is of another kind"),
         (a_stranger, "add a [[listen]] with that address"),
         (one_that_is_bound_only, "descriptor 3 does not listen for streams"),
         (datagrams, "descriptor 3 does not listen for streams"),

@@ -14,6 +14,7 @@ _TRACED = (
     "rename,renameat,renameat2,link,linkat,unlink,unlinkat,rmdir,truncate,ftruncate,"
     "sendto,sendmsg"
 )
+_OF_FILES = {"write", "writev", "pwrite64", "ftruncate", "fsync", "fdatasync"}
 _LINE = re.compile(r"(\d+) +(\w+)\((.*)\) += (-?\d+)")
 _RESUMED = re.compile(r"(\d+) +<\.\.\. \w+ resumed>")
 _ARGUMENT = re.compile(r'(?:(\w+)<([^>]*)>)|"([^"]*)"(\.\.\.)?|([^\s,"\[\]{}]+)')
@@ -102,6 +103,11 @@ class _Line:
         """Of a handle."""
         return self.arguments[at][1]
 
+    def elsewhere(self, folder: Path) -> bool:
+        """It is about an open file outside of a folder."""
+        path = Path(self.path(0)) if self.call in _OF_FILES else folder
+        return path.is_absolute() and not path.is_relative_to(folder)
+
     def text(self, at: int) -> str:
         """A string or a constant."""
         return self.arguments[at][2]
@@ -146,7 +152,7 @@ def calls(log: Path, folder: Path) -> list[Call]:
     found: list[Call] = []
     there: set[str] = set()
     for line in _lines(log):
-        if line.result < 0:
+        if line.result < 0 or line.elsewhere(folder):
             continue
         for call in _calls(line, there):
             if isinstance(call, Told):
