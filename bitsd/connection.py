@@ -217,28 +217,27 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
     def pause_writing(self) -> None:
         """Give a client that does not take its answers its time, and no more."""
         super().pause_writing()
-        self._wait()
+        if self.transport is not None:
+            self._wait(self.transport)
 
     def resume_writing(self) -> None:
         """It has taken them."""
         super().resume_writing()
         self._stop_waiting()
 
-    def _wait(self) -> None:
-        if self.transport is not None:
-            waiting = self.transport.get_write_buffer_size()
-            stall = self._server.limits.stall
-            self._unread_timer = self._loop.call_later(stall, self._look, waiting)
+    def _wait(self, transport: asyncio.Transport) -> None:
+        waiting = transport.get_write_buffer_size()
+        self._unread_timer = self._loop.call_later(
+            self._server.limits.stall, self._look, transport, waiting
+        )
 
-    def _look(self, before: int) -> None:
+    def _look(self, transport: asyncio.Transport, before: int) -> None:
         """End it if it took next to nothing of what waited before."""
-        if self.transport is None:
-            return
-        if before - self.transport.get_write_buffer_size() >= MINIMUM_PROGRESS:
-            self._wait()
+        if before - transport.get_write_buffer_size() >= MINIMUM_PROGRESS:
+            self._wait(transport)
         else:
             journal.note("unread", client=self.peername)
-            self.transport.abort()
+            transport.abort()
 
     def _stop_waiting(self) -> None:
         if self._unread_timer is not None:

@@ -144,7 +144,7 @@ class Running:
             _out, err = await self.process.communicate()
         await self.lines.hang_up()
         assert self.process.returncode is not None
-        return self.process.returncode, err.decode()
+        return self.process.returncode, (err or b"").decode()
 
 
 Run = Callable[..., Awaitable[Running]]

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from processes import CONFIG, Run, Running, started
@@ -19,8 +20,8 @@ async def run() -> AsyncIterator[Run]:
     """Start server processes; whichever still run at the end are killed."""
     processes: list[Running] = []
 
-    async def started_running(*arguments: str, passed: int | None = None) -> Running:
-        running = Running(await started(*arguments, passed=passed))
+    async def started_running(*arguments: str, **how: Any) -> Running:
+        running = Running(await started(*arguments, **how))
         processes.append(running)
         return running
 

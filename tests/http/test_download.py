@@ -447,6 +447,9 @@ async def test_slow_client_gets_what_is_on_disk_alone(path):
 
     def on_disk(request):
         evict(path)
+        # So that the end of a block is met while it waits for the client.
+        ours = request.transport.get_extra_info("socket")
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
         # The system reads no more than it is asked for.
         handle = offer.opened[-1].fileno()
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_RANDOM)

@@ -14,7 +14,7 @@ from wire_client import Line, Lines, create, fetch, fragment, ping, until
 
 from bitsd.body import FragmentBody
 from bitsd.config import from_table
-from bitsd.connection import HttpServer, Limits
+from bitsd.connection import MINIMUM_PROGRESS, HttpServer, Limits
 from bitsd.listeners import CannotStart, Listeners
 from bitsd.protocol.refusal import Reason
 from bitsd.routes import _status_of
@@ -295,6 +295,30 @@ async def test_earlier_answer_is_told_when_the_client_does_not_read():
         return paused, request.protocol.writing_paused
 
     assert await told_by(handler) == (True, False)
+
+
+async def test_client_that_takes_a_little_of_its_answers_gets_more_time():
+    async def handler(request: web.BaseRequest, body: FragmentBody):
+        waiting = []
+        connection = request.protocol
+        for taken in (MINIMUM_PROGRESS - 1, MINIMUM_PROGRESS):
+            connection._stop_waiting()
+            connection._look(request.transport, taken)
+            waiting.append(connection._unread_timer is not None)
+        return waiting
+
+    assert await told_by(handler) == [False, True]
+
+
+async def test_client_that_left_is_not_waited_for():
+    async def handler(request: web.BaseRequest, body: FragmentBody):
+        connection = request.protocol
+        request.transport.abort()
+        await until(lambda: connection.transport is None)
+        connection.pause_writing()
+        return connection._unread_timer
+
+    assert await told_by(handler) is None
 
 
 async def test_body_that_came_whole_from_a_client_that_left_is_no_error():

@@ -205,6 +205,7 @@ async def test_whoever_wants_to_know_is_told_when_clients_are_served(
         line = await running.dial()
         answer = await line.ask(ping("/in/"))
         word = await asyncio.to_thread(told.recv, 100)
+        await running.end(signal.SIGTERM)
 
     assert (word, answer.status) == (b"READY=1", 200)
 
