@@ -12,7 +12,9 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from termios import TIOCOUTQ
 from types import TracebackType
 from typing import Self
@@ -33,6 +35,10 @@ TLS_BLOCK = 128 * 1024
 #: A client that takes less than this in a `stall_timeout` is too slow.
 MINIMUM_PROGRESS = 4096
 
+
+# Those who read what is on the disk alone. Apart from the threads in which uploads are
+# synced: these would wait behind any number of slow reads.
+_READERS = ThreadPoolExecutor(4, "reader")
 
 # For one byte that nobody looks at.
 _PROBE = memoryview(bytearray(1))
@@ -160,7 +166,8 @@ class _Plain:
             except BlockingIOError:
                 await self._room()
             except _OnDisk as missing:
-                await asyncio.to_thread(self._fetch, missing.wanted)
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(_READERS, self._fetch, missing.wanted)
 
     def _fetch(self, wanted: ByteRange) -> None:
         """Have its first block in memory; blocks."""
@@ -288,7 +295,9 @@ class _Encrypted:
         try:
             return fill_now(self._file, buffer, offset)
         except BlockingIOError:
-            return await asyncio.to_thread(os.preadv, self._file, (buffer,), offset)
+            loop = asyncio.get_running_loop()
+            read = partial(os.preadv, self._file, (buffer,), offset)
+            return await loop.run_in_executor(_READERS, read)
 
     async def _bytes(self, data: bytes | memoryview) -> None:
         transport = self._client.transport

@@ -17,6 +17,7 @@ from typing import BinaryIO
 import pytest
 from aiohttp import ClientSession, MultipartReader, web
 
+from bitsd import pieces
 from bitsd.cached import fill_now
 from bitsd.download import respond
 from bitsd.pieces import BLOCK
@@ -335,43 +336,44 @@ async def test_tls_gets_the_same_bytes(path, tls):
         assert (await exchange(streams, Range="bytes=5-9"))[2] == CONTENT[5:10]
 
 
-class Threads(ThreadPoolExecutor):
-    """The threads of an event loop, which counts how often they are needed."""
+class Readers(ThreadPoolExecutor):
+    """The threads that read what is on the disk alone, and how often they did."""
 
-    needed = 0
+    read = 0
 
     def submit(self, *args, **kwargs):
-        self.needed += 1
+        self.read += 1
         return super().submit(*args, **kwargs)
+
+
+@pytest.fixture
+def readers(monkeypatch):
+    with Readers() as readers:
+        monkeypatch.setattr(pieces, "_READERS", readers)
+        yield readers
 
 
 @pytest.mark.parametrize(
     ("value", "expected"),
     [("bytes=0-", CONTENT), (f"bytes={BLOCK - 9}-{BLOCK}", CONTENT[BLOCK - 9 :][:10])],
 )
-async def test_what_is_on_disk_alone_is_read_by_a_thread(path, value, expected):
-    threads = Threads()
-    asyncio.get_running_loop().set_default_executor(threads)
+async def test_what_is_on_disk_alone_is_read_by_a_thread(
+    path, readers, value, expected
+):
     offer = Offer(path)
-    before = []
-
-    def on_disk(request):
-        evict(path)
-        before.append(threads.needed)
-
     async with offer.served():
         streams = await offer.dial()
         warm = await exchange(streams, Range=value)
-        needed = threads.needed
-        offer.before = on_disk
+        in_memory = readers.read
+        offer.before = lambda request: evict(path)
         cold = await exchange(streams, Range=value)
 
-    assert needed == 1  # which is to open the file
-    assert threads.needed > before[0]
     assert warm[2] == cold[2] == expected
+    assert in_memory == 0
+    assert readers.read > 0
 
 
-async def test_tls_gets_what_is_on_disk_alone(path, tls):
+async def test_tls_gets_what_is_on_disk_alone(path, tls, readers):
     server, client = tls
     offer = Offer(path)
     offer.before = lambda request: evict(path)
@@ -379,6 +381,7 @@ async def test_tls_gets_what_is_on_disk_alone(path, tls):
         streams = await offer.dial(ssl=client)
 
         assert (await exchange(streams))[2] == CONTENT
+        assert readers.read > 0
 
 
 async def test_unix_socket_gets_the_same_bytes(path, tmp_path):
