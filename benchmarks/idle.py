@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from bitsd.connection import MAXIMUM_HEADER, MAXIMUM_LINE
+from bitsd.parser import MAXIMUM_HEADER, MAXIMUM_LINE
 
 from .client import Line, packet
 from .loads import Stalled

@@ -1,7 +1,8 @@
 """aiohttp's HTTP/1.1, as far as BITS needs it to be different.
 
-Everything that leans on how aiohttp works inside is in this module: its minor version
-is pinned, and `server.self_test` asks at each start whether it still holds.
+Everything that leans on how aiohttp works inside is in this module and in `parser`: its
+minor version is pinned, and `server.self_test` asks at each start whether it still
+holds.
 """
 
 import asyncio
@@ -9,13 +10,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from operator import attrgetter
-from typing import TypeAlias
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError
-from aiohttp.http_parser import HttpRequestParserPy, RawRequestMessage
-from aiohttp.http_writer import HttpVersion10, HttpVersion11
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.http_writer import HttpVersion11
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import (
     ERROR,
@@ -27,27 +27,16 @@ from aiohttp.web_protocol import (
 from . import journal
 from .answer import Answer
 from .crowd import Crowd, counted
+from .parser import MAXIMUM_FIELDS, MAXIMUM_LINE, Parser
 from .protocol.refusal import Reason, Refusal
 from .protocol.wire import Ack
-
-#: Longest request line, and longest header field: room for a Kerberos ticket.
-MAXIMUM_LINE = 65_536
-
-#: Request line and header fields in all, in bytes, but for what is read at once.
-MAXIMUM_HEADER = 2 * MAXIMUM_LINE
 
 #: A body, or an answer, that moves less than this in `stall_timeout` is too slow.
 MINIMUM_PROGRESS = 4096
 
-#: Header fields of a request, a bound on memory.
-MAXIMUM_FIELDS = 128
-
 # Read at once while no body is: room for most headers, and what comes of a body
 # with its header is little, since aiohttp copies it twice.
 _READ_BYTES = 16_384
-
-# Of the largest number that 64 bits hold.
-_LENGTH_DIGITS = 20
 
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nBITS-Packet-Type: Ack\r\nRetry-After: 30\r\n"
@@ -70,7 +59,7 @@ class Limits:
     Attributes:
         connections: how many there may be at once; one more ends the one that is idle
             for longest, or is refused if none is.
-        per_address: as many of them from one address.
+        per_address: likewise of one address.
         header: for the rest of a request's header once some of it came.
         idle: for the next request to begin.
         stall: in which a client that has answers waiting takes `MINIMUM_PROGRESS`.
@@ -85,49 +74,6 @@ class Limits:
     drain: float
 
 
-_Fed: TypeAlias = tuple[list[tuple[RawRequestMessage, StreamReader]], bool, bytes]
-
-
-class _Parser(HttpRequestParserPy):
-    """aiohttp's, without what a proxy in front could read in another way.
-
-    RFC 9112 11.2: two readings of where a request ends, or of what it asks for, let a
-    client get one past the proxy (protocol-notes/http.md).
-    """
-
-    def feed_data(self, data: bytes, *_options: object) -> _Fed:
-        """Read on; a header that is too long in all is refused before its end."""
-        fed = super().feed_data(data)
-        if self._lines and sum(map(len, self._lines)) > MAXIMUM_HEADER:
-            raise BadHttpMessage(f"a header of over {MAXIMUM_HEADER} bytes")
-        return fed
-
-    def parse_message(self, lines: list[bytes]) -> RawRequestMessage:
-        """A request whose header was read; what comes is framed by what this says."""
-        # aiohttp makes it upper case; RFC 9110 9.1: a method is case-sensitive.
-        method = lines[0].partition(b" ")[0].decode("ascii", "replace")
-        message = super().parse_message(lines)._replace(method=method)
-        try:
-            _ = message.url.host
-        except ValueError:  # where aiohttp reads it, nothing would catch that
-            raise BadHttpMessage("a host that is none") from None
-        if message.version not in (HttpVersion10, HttpVersion11):
-            raise BadHttpMessage("a version of HTTP that is not spoken here")
-        if method == "CONNECT":  # aiohttp would take what follows for a tunnel
-            raise BadHttpMessage("there are no tunnels here")
-        # Python reads no number of thousands of digits.
-        if len(message.headers.get("Content-Length", "")) > _LENGTH_DIGITS:
-            raise BadHttpMessage("a Content-Length of too many digits")
-        coding = message.headers.get("Transfer-Encoding")
-        if coding is None:
-            return message
-        # RFC 9112 6.1: the framing of such a message in HTTP/1.0 is faulty. aiohttp
-        # looks at the last coding only, and no other than this one can be undone.
-        if message.version == HttpVersion10 or coding.lower() != "chunked":
-            raise BadHttpMessage("a Transfer-Encoding that is not taken here")
-        return message
-
-
 class Connection(RequestHandler, asyncio.BufferedProtocol):
     """One client's connection.
 
@@ -135,10 +81,11 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
     allocates 256 KiB for each read, which costs as much as what is read.
 
     Attributes:
+        client: whom it counts for, as `counted` says.
         heard: when something last came but for bodies, by the clock of the loop.
     """
 
-    __slots__ = ("_client", "_header_timer", "_server", "_unread_timer", "heard")
+    __slots__ = ("_header_timer", "_server", "_unread_timer", "client", "heard")
 
     def __init__(self, server: "HttpServer", loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
@@ -153,14 +100,14 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
             max_headers=MAXIMUM_FIELDS,
         )
         self._server = server
-        self._client: str | None = None
+        self.client: str | None = None
         self._header_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
         self.heard = 0.0
         # aiohttp's C parser answers 400 to any method outside llhttp's list, before
         # a handler runs; BITS_POST is not in it. The Python parser takes any token.
         # A body that it would decompress would not have the offsets it says it has.
-        self._parser = _Parser(
+        self._parser = Parser(
             self,
             loop,
             self._read_bufsize,
@@ -189,7 +136,7 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
         client = counted(address)
         full = self._server.let_in(client)
         if full is None:
-            self._client = client
+            self.client = client
             self.heard = self._loop.time()
             super().connection_made(transport)
             return
@@ -204,7 +151,7 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
         """Stop the clocks."""
         self._stop_clock()
         self._stop_waiting()
-        client, self._client = self._client, None
+        client, self.client = self.client, None
         self._server.crowd.leave(client)
         super().connection_lost(exc)
 
@@ -327,8 +274,10 @@ def _address(transport: asyncio.BaseTransport) -> str:
     return str(peer[0]) if isinstance(peer, tuple) else ""
 
 
-def _is_idle(connection: RequestHandler) -> bool:
-    return isinstance(connection, Connection) and connection.idle
+def _is_idle(connection: RequestHandler, client: str | None) -> bool:
+    if not isinstance(connection, Connection) or not connection.idle:
+        return False
+    return client in (None, connection.client)
 
 
 class HttpServer(web.Server):
@@ -360,16 +309,21 @@ class HttpServer(web.Server):
         Args:
             client: whose, as `counted` says.
         """
-        if not self.crowd.enter(client):
+        if not self.crowd.has_room(client) and not self._make_room(client):
             return "address-full"
-        if len(self._connections) >= self.limits.connections and not self._make_room():
-            self.crowd.leave(client)
+        full = len(self._connections) >= self.limits.connections
+        if full and not self._make_room(None):
             return "full"
+        self.crowd.enter(client)
         return None
 
-    def _make_room(self) -> bool:
-        """End the connection that is idle for longest, for one that may not be."""
-        idle = (each for each in self._connections if _is_idle(each))
+    def _make_room(self, client: str | None) -> bool:
+        """End the connection that is idle for longest, for one that may not be.
+
+        Args:
+            client: whose; anybody's if None.
+        """
+        idle = (each for each in self._connections if _is_idle(each, client))
         longest = min(idle, key=attrgetter("heard"), default=None)
         if longest is None:
             return False

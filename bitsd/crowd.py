@@ -48,15 +48,14 @@ class Crowd:
         self._limit = limit
         self._counts: dict[str, int] = {}
 
-    def enter(self, client: str | None) -> bool:
-        """Whether one more may come in; `leave` when it goes."""
-        if client is None:
-            return True
-        count = self._counts.get(client, 0)
-        if count >= self._limit:
-            return False
-        self._counts[client] = count + 1
-        return True
+    def has_room(self, client: str | None) -> bool:
+        """Whether one more may come in."""
+        return client is None or self._counts.get(client, 0) < self._limit
+
+    def enter(self, client: str | None) -> None:
+        """One more comes in; `leave` when it goes."""
+        if client is not None:
+            self._counts[client] = self._counts.get(client, 0) + 1
 
     def leave(self, client: str | None) -> None:
         """One that came in goes."""

@@ -210,7 +210,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         int,
         setting(
             "those of one address (IPv6: of one /64) at each worker, but for loopback "
-            "and unix sockets; one more gets 503",
+            "and unix sockets; one more ends its own that is idle for longest, or gets "
+            "503 if none is",
             at_least=1,
         ),
     ] = 250

@@ -68,7 +68,8 @@ LAYERS: dict[str, set[str]] = {
     }
     | {"owners", "record", "turns"},
     "answer": PROTOCOL,
-    "connection": PROTOCOL | {"answer", "crowd", "journal"},
+    "parser": set(),
+    "connection": PROTOCOL | {"answer", "crowd", "journal", "parser"},
     "body": PROTOCOL | {"connection"},
     "pieces": {"cached", "ranges"},
     "download": {"answer", "journal", "pieces", "ranges"},

@@ -21,7 +21,7 @@ from store_kit import (
 )
 
 from bitsd import record
-from bitsd.connection import MAXIMUM_LINE
+from bitsd.parser import MAXIMUM_LINE
 from bitsd.protocol.session import Destination, Session, State
 from bitsd.record import SessionNotFound
 
