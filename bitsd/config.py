@@ -6,7 +6,7 @@ no problem hides one of another table; then the rules between tables.
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
@@ -100,26 +100,40 @@ def from_table(table: Mapping[str, Any], base: Path) -> Config:
 
 def warnings(config: Config) -> list[str]:
     """Settings that work and that an operator should have thought about."""
-    lines = []
-    for index, directory in enumerate(config.directory):
-        key = f"directory[{index}]"
-        anonymous = directory.upload and EVERYONE in directory.write
-        if anonymous and directory.allow_anonymous_uploads:
-            lines.append(f"{key}: anyone who reaches {directory.url} may upload")
-        if anonymous and directory.overwrite:
-            lines.append(f"{key}.overwrite: anyone may replace files")
-        url = directory.notification_url
-        if directory.notification != "none" and url and not urlsplit(url).netloc:
-            detail = "relative: the client's Host says which application is asked"
-            lines.append(f"{key}.notification_url: {detail}")
-        if directory.durability == "publish":
-            detail = "a power cut loses acknowledged bytes of unfinished uploads"
-            lines.append(f"{key}.durability: {detail}")
-        if directory.upload and directory.maximum_upload_size is None:
-            detail = "not set: one upload may fill the disk"
-            if not directory.minimum_free_space:
-                lines.append(f"{key}.maximum_upload_size: {detail}")
-    return lines
+    return [
+        f"directory[{index}]{warning}"
+        for index, directory in enumerate(config.directory)
+        for risky, warning in _risks(directory)
+        if risky
+    ]
+
+
+def _risks(directory: Directory) -> Iterator[tuple[bool, str]]:
+    anonymous = directory.upload and EVERYONE in directory.write
+    yield (
+        anonymous and directory.allow_anonymous_uploads,
+        f": anyone who reaches {directory.url} may upload",
+    )
+    yield anonymous and directory.overwrite, ".overwrite: anyone may replace files"
+    url = directory.notification_url
+    yield (
+        directory.notification != "none" and bool(url and not urlsplit(url).netloc),
+        ".notification_url: relative: the client's Host names the application",
+    )
+    yield (
+        directory.durability == "publish",
+        ".durability: a power cut loses acknowledged bytes of unfinished uploads",
+    )
+    any_size = directory.upload and directory.maximum_upload_size is None
+    spool = directory.maximum_spool_size is not None
+    yield (
+        any_size and spool,
+        ".maximum_upload_size: not set: one upload may claim all of maximum_spool_size",
+    )
+    yield (
+        any_size and not spool and not directory.minimum_free_space,
+        ".maximum_upload_size: not set: one upload may fill the disk",
+    )
 
 
 def _with_defaults_for_all(config: Config) -> Config:

@@ -138,6 +138,10 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
         if full is None:
             self.client = client
             self.heard = self._loop.time()
+            # What the system does not take at once has the clock of `pause_writing`,
+            # also when the connection is to close and waits for that. It is one that
+            # writes, though with uvloop it is no asyncio.Transport.
+            transport.set_write_buffer_limits(high=1)  # type: ignore[attr-defined]
             super().connection_made(transport)
             return
         journal.warn(full, client=address, connections=len(self._server.connections))
@@ -160,6 +164,12 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
         """Nothing of a request has come that was not answered."""
         busy = self._request_in_progress or self._messages or self._header_timer
         return not busy and not self._force_close
+
+    def give_way(self) -> None:
+        """End at once, whatever the peer still has to take."""
+        self._force_close = True
+        if self.transport is not None:
+            self.transport.abort()
 
     def pause_writing(self) -> None:
         """Give a client that does not take its answers its time, and no more."""
@@ -274,10 +284,11 @@ def _address(transport: asyncio.BaseTransport) -> str:
     return str(peer[0]) if isinstance(peer, tuple) else ""
 
 
-def _is_idle(connection: RequestHandler, client: str | None) -> bool:
+def _idle(connection: RequestHandler, client: str | None) -> Connection | None:
+    """The connection if it is, and this client's if that is not None."""
     if not isinstance(connection, Connection) or not connection.idle:
-        return False
-    return client in (None, connection.client)
+        return None
+    return connection if client in (None, connection.client) else None
 
 
 class HttpServer(web.Server):
@@ -323,11 +334,11 @@ class HttpServer(web.Server):
         Args:
             client: whose; anybody's if None.
         """
-        idle = (each for each in self._connections if _is_idle(each, client))
+        idle = filter(None, (_idle(each, client) for each in self._connections))
         longest = min(idle, key=attrgetter("heard"), default=None)
         if longest is None:
             return False
-        longest.force_close()
+        longest.give_way()
         return True
 
     def __call__(self) -> Connection:

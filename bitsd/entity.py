@@ -12,6 +12,7 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from . import record
@@ -106,40 +107,49 @@ class Entity:
         os.ftruncate(self.file, received)
         self.session = self.session.grown(received)
 
-    async def append(self, admission: Admission, body: Body) -> int:
+    async def append(
+        self, admission: Admission, body: Body, acknowledged: int | None = None
+    ) -> int:
         """Keep what was admitted of `body`, however it ends; returns bytes held.
 
         What is held is durable on return, unless only publication shall be.
+
+        Args:
+            admission: what to keep of it.
+            body: the bytes.
+            acknowledged: so many of those held were synced before, for sure; what is
+                behind may be of a process that was killed. All of them if None.
 
         Raises:
             OSError: no room, or the device failed. Bytes written before it stay,
                 bytes whose sync failed do not.
         """
+        held = self.session.received
         writer = _Writer(self.file, admission)
         self._ears.attend(self._home, body)
         try:
             await body.into(writer.write)
         finally:
             self._ears.leave(self._home)
-            await self.sync()
-        return self.session.received + writer.written
+            await self.sync(held if acknowledged is None else acknowledged)
+        return held + writer.written
 
-    async def sync(self) -> None:
+    async def sync(self, acknowledged: int) -> None:
         """Make what is held durable, unless only publication shall be.
 
         Raises:
-            OSError: it cannot be, and only what was held before is held.
+            OSError: it cannot be, and only what was acknowledged before is held.
         """
         if self._keeping.synced:
-            await self.step(self._fdatasync)
+            await self.step(partial(self._fdatasync, acknowledged))
 
-    def _fdatasync(self) -> None:
+    def _fdatasync(self, acknowledged: int) -> None:
         try:
             os.fdatasync(self.file)
         except OSError:
             # After a failed sync Linux calls the pages clean: a second sync would
-            # succeed without the bytes being there. Only what was held before is.
-            cut(self.file, self.session.received)
+            # succeed without the bytes being there. Only what was synced before is.
+            self._cut(acknowledged)
             raise
 
     def sync_all(self) -> None:
@@ -151,8 +161,14 @@ class Entity:
         try:
             os.fdatasync(self.file)
         except OSError:
-            cut(self.file, 0)
+            self._cut(0)
             raise
+
+    def _cut(self, length: int) -> None:
+        """Forget what is behind `length`, unless it was published already."""
+        with suppress(OSError):
+            if not (self.session.complete and os.fstat(self.file).st_nlink > 1):
+                os.ftruncate(self.file, length)
 
 
 class _Writer:
@@ -208,7 +224,8 @@ def opened(
         os.close(file)
         raise
     entity = Entity(home, file, session, ears, keeping)
-    if request.st_nlink == 1:  # else it was whole and synced, and has another name
+    # One that is whole and has another name was synced before it got it.
+    if not (session.complete and request.st_nlink > 1):
         entity.kept = saved[0].kept
     return entity
 
@@ -260,10 +277,3 @@ def _session(
         reply_url=found.reply_url,
         refused=found.refused,
     )
-
-
-def cut(file: int, length: int) -> None:
-    """Forget what is behind `length`, unless it was published already."""
-    with suppress(OSError):
-        if os.fstat(file).st_nlink == 1:
-            os.ftruncate(file, length)

@@ -12,6 +12,9 @@ log = logging.getLogger("bitsd")
 #: Warnings of one kind that are told one by one.
 FEW = 100
 
+#: Characters of a value that are told; a client may send any number.
+LONGEST = 500
+
 _PLAIN = re.compile(r"[\w./:@{}()+,%~-]+", re.ASCII)
 
 
@@ -54,4 +57,6 @@ def _shown(value: object) -> str:
     if value is None:
         return "-"
     text = str(value)
+    if len(text) > LONGEST:
+        text = f"{text[:LONGEST]}..."
     return text if _PLAIN.fullmatch(text) else json.dumps(text)

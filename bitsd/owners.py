@@ -182,20 +182,17 @@ class Table:
             self.count({named: owner})
             self._pending[named] = asking
             return None
-        some = self._made(mine)
+        made = (each for each in mine if each not in self._pending)
+        some = tuple(islice(made, MAXIMUM_LOOKED_UP))
         for each in some:
             mine[each] = mine.pop(each)
         return Full(self._limit, some)
-
-    def _made(self, named: Iterable[SessionId]) -> tuple[SessionId, ...]:
-        made = (each for each in named if each not in self._pending)
-        return tuple(islice(made, MAXIMUM_LOOKED_UP))
 
     def claim(self, named: SessionId, size: int) -> Answer:
         """Let a session take up so much, if there is room."""
         if self._spool.claim(named, size):
             return None
-        return Full(self._spool.limit or 0, self._made(self._spool.sessions))
+        return Full(self._spool.limit or 0, self._spool.some(MAXIMUM_LOOKED_UP))
 
     def made(self, named: SessionId) -> None:
         """It is pending no more."""

@@ -40,6 +40,10 @@ MINIMUM_PROGRESS = 4096
 # synced: these would wait behind any number of slow reads.
 _READERS = ThreadPoolExecutor(4, "reader")
 
+# Between bytes that are looked for in memory; the more, the longer a client may let
+# the loop wait for a disk.
+_PROBE_STEP = 512 * 1024
+
 # For one byte that nobody looks at.
 _PROBE = memoryview(bytearray(1))
 
@@ -236,7 +240,7 @@ class _Plain:
         count = min(wanted.length, BLOCK)
         if wanted.first in self._fetched:
             count = min(count, self._fetched.stop - wanted.first)
-        elif not self._in_memory(wanted.first + count - 1):
+        elif not self._in_memory(wanted.first, wanted.first + count - 1):
             raise _OnDisk(wanted)
         sent = os.sendfile(self._socket.fileno(), self._file, wanted.first, count)
         if not sent:
@@ -244,10 +248,11 @@ class _Plain:
         self._client.sent += sent
         return wanted.after(sent)
 
-    def _in_memory(self, offset: int) -> bool:
-        """The system reads ahead: where the end of a block is, the rest is as well."""
+    def _in_memory(self, first: int, last: int) -> bool:
+        """The system reads ahead: what is between bytes that are there is as well."""
         try:
-            fill_now(self._file, _PROBE, offset)
+            for offset in (last, *range(first, last, _PROBE_STEP)):
+                fill_now(self._file, _PROBE, offset)
         except BlockingIOError:
             return False
         return True
@@ -265,17 +270,15 @@ class _Encrypted:
 
     async def send(self, pieces: Sequence[Piece]) -> None:
         """Block by block, each when the one before is sent."""
-        transport = self._client.transport
-        # Let `drain` wait for the last byte. A TLS transport pauses at the high mark,
-        # not above it: with 0, when all is sent.
-        transport.set_write_buffer_limits(high=1)
+        # For `drain` to wait for the last byte. A TLS transport pauses at the high
+        # mark, not above it: with 0, when all is sent.
+        self._client.transport.set_write_buffer_limits(high=1)
         with _Watch(self._client, self._give_up):
             for piece in pieces:
                 if isinstance(piece, ByteRange):
                     await self._range(piece)
                 else:
                     await self._bytes(piece)
-        transport.set_write_buffer_limits()
 
     async def _range(self, wanted: ByteRange) -> None:
         # It is free again whenever all is sent.

@@ -25,6 +25,9 @@ from .sessions import Sessions
 SHORTEST_SWEEP = timedelta(seconds=1)
 LONGEST_SWEEP = timedelta(hours=1)
 
+#: For a peer to say that it knows of the end of a TLS connection, which counts no more.
+FAREWELL_SECONDS = 1.0
+
 _SELF_TEST_SECONDS = 10.0
 
 # Since 3.13 asyncio removes the path as well, which other processes still need.
@@ -125,6 +128,7 @@ async def _accept(
 ) -> asyncio.Server:
     loop = asyncio.get_running_loop()
     handshake = None if tls is None else http.limits.header
+    farewell = None if tls is None else FAREWELL_SECONDS
     if listening.family == socket.AF_UNIX:
         return await loop.create_unix_server(
             http,
@@ -132,6 +136,7 @@ async def _accept(
             backlog=BACKLOG,
             ssl=tls,
             ssl_handshake_timeout=handshake,
+            ssl_shutdown_timeout=farewell,
             **_KEEP_PATH,
         )
     return await loop.create_server(
@@ -140,6 +145,7 @@ async def _accept(
         backlog=BACKLOG,
         ssl=tls,
         ssl_handshake_timeout=handshake,
+        ssl_shutdown_timeout=farewell,
     )
 
 

@@ -175,7 +175,8 @@ class Sessions:
         session = session.grown(entity.reliable(packet.first))
         admission = await self._admitted(session, entity, packet)
         session = await self._settled(session, entity, packet.total)
-        held = await entity.append(admission, body)
+        # A client sends what was not acknowledged.
+        held = await entity.append(admission, body, packet.first)
         if held <= packet.last:
             reason = body.ended or Reason.CUT_OFF
             raise Refusal(reason, f"kept {held} bytes of {packet.total}")
@@ -191,7 +192,8 @@ class Sessions:
             if refusal.reason is Reason.TOO_LARGE:
                 await self._forget(entity, "refused")
             elif refusal.reason is Reason.OUT_OF_SYNC:
-                await entity.sync()  # to the client an offset is an Ack of all before
+                # To the client an offset is an Ack of all before it.
+                await entity.sync(session.received)
             raise
 
     async def _settled(self, session: Session, entity: Entity, total: int) -> Session:

@@ -1,6 +1,7 @@
 """How much the unfinished uploads of a directory may come to, all together."""
 
 from collections.abc import Mapping
+from itertools import islice
 
 from .protocol.wire import SessionId
 
@@ -20,10 +21,12 @@ class Spool:
         self._sizes: dict[SessionId, int] = {}
         self._taken = 0
 
-    @property
-    def sessions(self) -> list[SessionId]:
-        """Those that take up room."""
-        return [*self._sizes]
+    def some(self, number: int) -> tuple[SessionId, ...]:
+        """Of those that take up room so many; others the next time."""
+        found = tuple(islice(self._sizes, number))
+        for each in found:
+            self._sizes[each] = self._sizes.pop(each)
+        return found
 
     def claim(self, named: SessionId, size: int) -> bool:
         """Whether there is room for an upload of this size; it is then taken up."""

@@ -408,6 +408,10 @@ POWER = (
     "uploads"
 )
 DISK = "directory[0].maximum_upload_size: not set: one upload may fill the disk"
+CLAIM = (
+    "directory[0].maximum_upload_size: not set: one upload may claim all of "
+    "maximum_spool_size"
+)
 
 
 @pytest.mark.parametrize(
@@ -418,6 +422,11 @@ DISK = "directory[0].maximum_upload_size: not set: one upload may fill the disk"
         pytest.param("upload = true", [DISK], id="uploads of any size"),
         pytest.param(
             'upload = true\nminimum_free_space = "1GB"', [], id="room is kept"
+        ),
+        pytest.param(
+            'upload = true\nmaximum_spool_size = "1GB"',
+            [CLAIM],
+            id="one may claim all",
         ),
         pytest.param(
             'upload = true\nmaximum_upload_size = "1GB"', [], id="uploads are bounded"

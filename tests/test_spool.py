@@ -18,7 +18,7 @@ def test_uploads_are_let_in_while_there_is_room():
         False,
         True,
     ]
-    assert spool.sessions == [A, C]
+    assert spool.some(9) == (A, C)
 
 
 def test_upload_that_asks_again_is_let_in_once():
@@ -77,3 +77,10 @@ def test_directory_has_room_and_says_who_takes_it_up():
     ]
 
     assert answers == [None, None, Full(10, (A, B)), None, None]
+
+
+def test_all_who_take_up_room_are_told_in_time():
+    spool = Spool(None)
+    spool.count(dict.fromkeys((A, B, C), 1))
+
+    assert [spool.some(2), spool.some(2)] == [(A, B), (C, A)]

@@ -373,6 +373,24 @@ async def test_what_is_on_disk_alone_is_read_by_a_thread(
     assert readers.read > 0
 
 
+async def test_bytes_that_are_in_memory_say_nothing_of_far_ones(path, readers):
+    offer = Offer(path)
+
+    def on_disk(request):
+        evict(path)
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+            os.pread(file.fileno(), 1, BLOCK - 1)
+
+    async with offer.served():
+        streams = await offer.dial()
+        offer.before = on_disk
+        _, _, body = await exchange(streams, Range=f"bytes=0-{BLOCK - 1}")
+
+    assert body == CONTENT[:BLOCK]
+    assert readers.read > 0
+
+
 async def test_tls_gets_what_is_on_disk_alone(path, tls, readers):
     server, client = tls
     offer = Offer(path)

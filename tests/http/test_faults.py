@@ -316,6 +316,7 @@ async def test_client_that_left_is_not_waited_for():
         request.transport.abort()
         await until(lambda: connection.transport is None)
         connection.pause_writing()
+        connection.give_way()
         return connection._unread_timer
 
     assert await told_by(handler) is None

@@ -87,6 +87,26 @@ async def sent_on_and_on(line: Line, octets: bytes) -> None:
         await line.send(octets)
 
 
+async def test_client_that_leaves_its_last_answer_is_cut_off_as_well(serve: Serve):
+    site = await serve(top="stall_timeout = 1")
+    host, _, port = site.host.rpartition(":")
+    loop = asyncio.get_running_loop()
+    with socket.socket() as client:
+        small_buffers(client)
+        client.settimeout(0)
+        await loop.sock_connect(client, (host, int(port)))
+        await until(lambda: site.connections)
+        [connection] = site.connections
+        transport = connection.transport
+        small_buffers(transport.get_extra_info("socket"))
+        while not transport.get_write_buffer_size():
+            before = connection.heard
+            await loop.sock_sendall(client, ping(TARGET) * 10)
+            await until(lambda before=before: connection.heard > before)
+            await until(lambda: connection.idle or transport.get_write_buffer_size())
+        await until(lambda: not site.connections)
+
+
 async def test_client_that_reads_slowly_is_not(serve: Serve):
     site = await serve(top="stall_timeout = 1")
     number = 20_000

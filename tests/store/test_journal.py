@@ -78,9 +78,15 @@ def test_what_is_not_written_costs_nothing(lines):
     assert lines.messages == []
 
 
+def test_value_of_any_length_is_told_in_part(lines):
+    journal.note("event", fact="x" * (journal.LONGEST + 1))
+
+    assert lines.messages == [f"event fact={'x' * journal.LONGEST}..."]
+
+
 # The fixture only collects, so examples may share it.
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(value=st.text(st.characters(codec=None)))
+@given(value=st.text(st.characters(codec=None), max_size=journal.LONGEST))
 def test_any_value_is_one_line_of_printable_ascii(lines, value: str):
     lines.clear()
     journal.note("event", fact=value)

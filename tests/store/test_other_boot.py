@@ -199,6 +199,27 @@ async def test_offset_is_not_told_before_it_is_synced(
     )
 
 
+async def test_tail_of_a_killed_process_goes_if_it_cannot_be_synced(folder):
+    uploads, named = await begun(folder)
+    add_tail(uploads, named, ENTITY[ACKED : ACKED + 5000])
+    child = (SENDS, folder, named, "fragment", ACKED)
+    said = await asyncio.to_thread(run_child, *child, under=failing("fdatasync"))
+
+    # A second sync would succeed, without the bytes being on the disk.
+    assert said == "EIO"
+    assert request_of(uploads, named).read_bytes() == ENTITY[:ACKED]
+
+
+async def test_copy_of_a_part_by_a_link_is_no_proof_that_it_is_whole(folder):
+    uploads, named = await begun(folder)
+    add_tail(uploads, named, bytes(5000))
+    os.link(request_of(uploads, named), folder / "backup")
+    await uploads.restart(boot=OTHER_BOOT)
+    await uploads.send(named, ENTITY[ACKED:], first=ACKED)
+
+    assert (folder / NAME).read_bytes() == ENTITY
+
+
 async def test_bytes_that_cannot_be_synced_late_are_dropped(folder):
     uploads, named = await begun(folder, durability="publish")
     child = (SENDS, folder, named, "fragment", ACKED)
