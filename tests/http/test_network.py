@@ -99,10 +99,11 @@ async def test_client_that_leaves_its_last_answer_is_cut_off_as_well(serve: Serv
         [connection] = site.connections
         transport = connection.transport
         small_buffers(transport.get_extra_info("socket"))
+        sent = 0
         while not transport.get_write_buffer_size():
-            before = connection.heard
+            sent += 10
             await loop.sock_sendall(client, ping(TARGET) * 10)
-            await until(lambda before=before: connection.heard > before)
+            await until(lambda sent=sent: connection._request_count == sent)
             await until(lambda: connection.idle or transport.get_write_buffer_size())
         await until(lambda: not site.connections)
 

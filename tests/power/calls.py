@@ -180,6 +180,8 @@ def _calls(line: _Line, there: set[str]) -> Iterator[Call]:
     match line.call:
         case "openat" | "openat2":
             yield from _opened(line, there)
+        case "write" | "writev" if line.path(0).startswith("socket:"):
+            yield from _told(line)
         case "write":
             yield from _written(line)
         case "fsync" | "fdatasync":
