@@ -43,6 +43,7 @@ def cannot_run(reason: str) -> NoReturn:
     """Skip; where every test has to run, fail."""
     if os.environ.get("BITSD_ALL_TESTS") == "1":
         pytest.fail(reason)
+    # Whoever calls this says why.
     pytest.skip(reason)
 
 

@@ -210,7 +210,7 @@ async def interrupted(machine: Machine, clients: list[Client], after: int) -> No
         ]
         await cut.wait()
         # First the processor, then the disk, as in a power cut: an fdatasync that is
-        # under way when ext4 is shut down returns 0, whatever becomes of its bytes.
+        # under way when ext4 is shut down may return 0 (protocol-notes/publishing.md).
         stopped = [running.process.pid, *running.workers]
         for pid in stopped:
             os.kill(pid, signal.SIGSTOP)
