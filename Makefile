@@ -1,7 +1,10 @@
 # The whole of working on bitsd: `make run`, `make test`, `make check`.
 PYTHON ?= python3
 BIN := .venv/bin
+comma := ,
 LINTED := bitsd tests examples benchmarks
+# Building gssapi needs the headers of MIT Kerberos (Debian: libkrb5-dev).
+WINDOWS_AUTH := $(if $(shell command -v krb5-config),$(comma)windows-auth)
 
 .PHONY: run test test-fast bench crash power soak faults fuzz check lint format types coverage clean
 
@@ -71,12 +74,12 @@ coverage: .venv/test
 	touch $@
 
 .venv/test: .venv/bin/pip pyproject.toml
-	$(BIN)/pip install -q -e '.[test]'
+	$(BIN)/pip install -q -e '.[test$(WINDOWS_AUTH)]'
 	touch $@
 
 .venv-fast/test: pyproject.toml
 	$(PYTHON) -m venv .venv-fast
-	.venv-fast/bin/pip install -q -e '.[test,fast]'
+	.venv-fast/bin/pip install -q -e '.[test,fast$(WINDOWS_AUTH)]'
 	touch $@
 
 .venv/bench: .venv/test
