@@ -36,6 +36,8 @@ LAYERS: dict[str, set[str]] = {
     "quantities": set(),
     "settings": {"quantities"},
     "tls": set(),
+    "md4": set(),
+    "ntlm": {"md4"},
     "rules": {"quantities", "settings", "tls"},
     "config": {"quantities", "rules", "settings"},
     "systemd": set(),
