@@ -38,6 +38,7 @@ LAYERS: dict[str, set[str]] = {
     "tls": set(),
     "md4": set(),
     "ntlm": {"md4"},
+    "users": set(),
     "rules": {"quantities", "settings", "tls"},
     "config": {"quantities", "rules", "settings"},
     "systemd": set(),
