@@ -39,6 +39,7 @@ LAYERS: dict[str, set[str]] = {
     "md4": set(),
     "ntlm": {"md4"},
     "users": set(),
+    "passwords": {"users"},
     "rules": {"quantities", "settings", "tls"},
     "config": {"quantities", "rules", "settings"},
     "systemd": set(),
