@@ -47,6 +47,7 @@ LAYERS: dict[str, set[str]] = {
     "explain": {"protocol.refusal", "codes"},
     "destination": PROTOCOL | {"cached"},
     "crowd": set(),
+    "attempts": {"crowd", "users"},
     "spool": PROTOCOL,
     "owners": PROTOCOL | {"config", "spool"},
     "record": PROTOCOL | {"cached"},
