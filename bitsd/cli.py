@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from . import __version__, journal, systemd
+from . import __version__, journal, passwd, systemd
 from .config import Config, ConfigError, for_folder, load, warnings
 from .explain import ACCEPTED, explain
 from .listeners import CannotStart, Listeners
@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     tell.add_argument("code", metavar="CODE", help=ACCEPTED)
     tell.set_defaults(run=_explain)
+    passwd.add(commands)
     return parser
 
 

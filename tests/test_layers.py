@@ -44,6 +44,7 @@ LAYERS: dict[str, set[str]] = {
     "kerberos": {"outcome"},
     "spnego": {"outcome"},
     "negotiate": {"kerberos", "ntlm", "outcome", "spnego"},
+    "passwd": {"ntlm", "passwords", "users"},
     "rules": {"quantities", "settings", "tls"},
     "config": {"quantities", "rules", "settings"},
     "systemd": set(),
