@@ -7,15 +7,24 @@ no problem hides one of another table; then the rules between tables.
 import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 from urllib.parse import urlsplit
 
 import msgspec
 
-from . import quantities, rules
-from .settings import EVERYONE, LATER, Config, Directory, Listen, Size
+from . import quantities, rules, tls_files
+from .settings import (
+    EVERYONE,
+    LATER,
+    CertificateRule,
+    Config,
+    Directory,
+    Listen,
+    Size,
+)
+from .tls_files import TlsFiles, Unusable
 
 __all__ = [
     "Config",
@@ -27,7 +36,9 @@ __all__ = [
     "warnings",
 ]
 
-_Table = TypeVar("_Table", Config, Listen, Directory)
+_Table = TypeVar("_Table", Config, Listen, Directory, CertificateRule)
+
+_ARRAYS = (tuple[Listen, ...], tuple[Directory, ...], tuple[CertificateRule, ...])
 
 # An empty one would be the folder of the configuration file.
 _FileName = Annotated[str, msgspec.Meta(min_length=1)]
@@ -99,13 +110,35 @@ def from_table(table: Mapping[str, Any], base: Path) -> Config:
 
 
 def warnings(config: Config) -> list[str]:
-    """Settings that work and that an operator should have thought about."""
-    return [
+    """Settings that work and that an operator should have thought about; blocks."""
+    return [*_doubts_about_tls(config)] + [
         f"directory[{index}]{warning}"
         for index, directory in enumerate(config.directory)
         for risky, warning in _risks(directory)
         if risky
     ]
+
+
+def _doubts_about_tls(config: Config) -> Iterator[str]:
+    now = datetime.now(UTC)
+    for number, listen in enumerate(config.listen):
+        files = TlsFiles.of(listen)
+        if files is None:
+            continue
+        try:
+            material = tls_files.read(files, now)
+        except Unusable as error:  # they were good a moment ago
+            yield f"listen[{number}].{error}"
+            continue
+        for doubt in tls_files.doubts(material, now):
+            yield f"listen[{number}].{doubt}"
+        for index, directory in enumerate(config.directory):
+            host = directory.host_id
+            if host and not tls_files.covers(material.chain[0], host):
+                yield (
+                    f"directory[{index}].host_id: {host} is not in the certificate "
+                    f"of listen[{number}]: its clients cannot go on there"
+                )
 
 
 def _risks(directory: Directory) -> Iterator[tuple[bool, str]]:
@@ -192,10 +225,8 @@ class _Reader:
 
     def _converted(self, hint: object, value: object, key: str) -> object:
         kind = get_args(hint)[0]
-        if kind == tuple[Listen, ...]:
-            return self._tables(Listen, value, key)
-        if kind == tuple[Directory, ...]:
-            return self._tables(Directory, value, key)
+        if kind in _ARRAYS:
+            return self._array(kind, value, key)
         if kind in (Size, Size | None):
             return quantities.size(value)
         if kind is timedelta:
@@ -206,6 +237,13 @@ class _Reader:
             raise ValueError("give " + " or ".join(f'"{v}"' for v in get_args(kind)))
         converted: object = msgspec.convert(value, hint)
         return converted
+
+    def _array(self, kind: object, value: object, key: str) -> object:
+        if kind == tuple[Listen, ...]:
+            return self._tables(Listen, value, key)
+        if kind == tuple[Directory, ...]:
+            return self._tables(Directory, value, key)
+        return self._tables(CertificateRule, value, key)
 
     def _tables(
         self, kind: type[_Table], value: object, key: str

@@ -24,7 +24,7 @@ from aiohttp.web_protocol import (
     RequestPayloadError,
 )
 
-from . import journal
+from . import journal, tls
 from .answer import Answer
 from .crowd import Crowd, counted
 from .parser import MAXIMUM_FIELDS, MAXIMUM_LINE, Parser
@@ -131,8 +131,13 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
         return request.protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Refuse it when there are too many."""
+        """Refuse it when its handshake failed, or when there are too many."""
         address = _address(transport)
+        failure = tls.failure(transport)
+        if failure is not None:
+            self._server.failed.note(self._loop.time(), client=address, detail=failure)
+            self._turn_away(transport)
+            return
         client = counted(address)
         full = self._server.let_in(client)
         if full is None:
@@ -145,10 +150,13 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
             super().connection_made(transport)
             return
         journal.warn(full, client=address, connections=len(self._server.connections))
-        self._manager = None
-        self._force_close = True
         # One that writes, though with uvloop it is no asyncio.Transport.
         transport.write(_FULL)  # type: ignore[attr-defined]
+        self._turn_away(transport)
+
+    def _turn_away(self, transport: asyncio.BaseTransport) -> None:
+        self._manager = None
+        self._force_close = True
         transport.close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -302,6 +310,7 @@ class HttpServer(web.Server):
         buffer: what connections read into, and have read from before anything else
             runs.
         crowd: who has them.
+        failed: tells of handshakes.
     """
 
     def __init__(
@@ -313,6 +322,7 @@ class HttpServer(web.Server):
         self.limits = limits
         self.buffer = memoryview(bytearray(_READ_BYTES))
         self.crowd = Crowd(limits.per_address)
+        self.failed = journal.Seldom("handshake-failed")
 
     def let_in(self, client: str | None) -> str | None:
         """Count one more connection; why not, if there are too many.

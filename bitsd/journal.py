@@ -5,12 +5,17 @@ Values that came from the wire are quoted, so no client can write lines of its o
 
 import json
 import logging
+import math
 import re
 
 log = logging.getLogger("bitsd")
 
 #: Warnings of one kind that are told one by one.
 FEW = 100
+
+#: Events of one kind that are told in a while, and how long one is, in seconds.
+FEW_IN_A_WHILE = 20
+WHILE_SECONDS = 60.0
 
 #: Characters of a value that are told; a client may send any number.
 LONGEST = 500
@@ -45,6 +50,33 @@ class Few:
         """There are no more."""
         if self._number > FEW:
             warn(self._event, more=self._number - FEW)
+
+
+class Seldom:
+    """Events that anyone can cause: a few in a while are told, the others counted."""
+
+    def __init__(self, event: str) -> None:
+        self._event = event
+        self._told = 0
+        self._more = 0
+        self._since = -math.inf
+
+    def note(self, now: float, **facts: object) -> None:
+        """One more.
+
+        Args:
+            now: in seconds, of a clock that goes only forward.
+        """
+        if now - self._since >= WHILE_SECONDS:
+            if self._more:
+                note(self._event, more=self._more)
+            self._told = self._more = 0
+            self._since = now
+        if self._told < FEW_IN_A_WHILE:
+            self._told += 1
+            note(self._event, **facts)
+        else:
+            self._more += 1
 
 
 def _write(level: int, event: str, facts: dict[str, object]) -> None:

@@ -10,7 +10,6 @@ address that somebody else listens on for us, who keeps it open while we restart
 import errno
 import os
 import socket
-import ssl
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from itertools import chain
@@ -19,7 +18,8 @@ from typing import Self, TypeAlias
 
 from . import systemd
 from .config import Listen
-from .tls import server_context
+from .tls import ServerContext
+from .tls_files import TlsFiles, Unusable
 
 #: Connections that may wait to be accepted.
 BACKLOG = 1024
@@ -51,7 +51,7 @@ class Listeners:
         self._paths: list[tuple[Path, int | None]] = []
         self._passed: list[socket.socket] = []
         self.sockets: list[list[socket.socket]] = [[] for _ in range(workers)]
-        self.tls: dict[socket.socket, ssl.SSLContext] = {}
+        self.tls: dict[socket.socket, ServerContext] = {}
         self.urls: list[str] = []
 
     def __enter__(self) -> Self:
@@ -99,7 +99,7 @@ class Listeners:
             detail = f"cannot listen on {listen.address}: {reason}"
             raise CannotStart(f"{detail}; choose another address") from None
 
-    def _add(self, sockets: list[socket.socket], tls: ssl.SSLContext | None) -> None:
+    def _add(self, sockets: list[socket.socket], tls: ServerContext | None) -> None:
         self.urls.append(_url(sockets[0], tls))
         for mine, listening in zip(self.sockets, sockets, strict=True):
             mine.append(listening)
@@ -144,12 +144,13 @@ class Listeners:
         return None
 
 
-def _tls(listen: Listen) -> ssl.SSLContext | None:
-    if listen.certificate is None:
+def _tls(listen: Listen) -> ServerContext | None:
+    files = TlsFiles.of(listen)
+    if files is None:
         return None
     try:
-        return server_context(listen.certificate, listen.key)
-    except ValueError as error:
+        return ServerContext(files)
+    except Unusable as error:
         raise CannotStart(f"{listen.address}: {error}") from None
 
 
@@ -214,7 +215,7 @@ def _where(listening: socket.socket) -> str:
     return _url(listening, None).removeprefix("http://")
 
 
-def _url(listening: socket.socket, tls: ssl.SSLContext | None) -> str:
+def _url(listening: socket.socket, tls: ServerContext | None) -> str:
     if listening.family == socket.AF_UNIX:
         return f"unix:{listening.getsockname()}"
     host, port = listening.getsockname()[:2]

@@ -9,8 +9,10 @@ from itertools import combinations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .settings import EVERYONE, Config, Directory, Listen
-from .tls import server_context
+from . import certificates
+from .settings import EVERYONE, CertificateRule, Config, Directory, Listen
+from .tls import ServerContext
+from .tls_files import TlsFiles, Unusable
 
 #: Longest notification URL and host id, as IIS takes them.
 MAXIMUM_URL = 2200
@@ -27,7 +29,9 @@ _SUFFIX = re.compile(r"\.[^./]+")
 _MIME_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(?:; ?[\w.+-]+=[\w.+-]+)*", re.ASCII)
 
 
-def problems(table: Config | Listen | Directory) -> Iterator[str]:
+def problems(
+    table: Config | Listen | Directory | CertificateRule,
+) -> Iterator[str]:
     """A line for each rule that does not hold of one table by itself."""
     match table:
         case Config():
@@ -36,6 +40,8 @@ def problems(table: Config | Listen | Directory) -> Iterator[str]:
                     yield f"{key}: at least one [[{key}]] is needed"
         case Listen():
             yield from _listen_problems(table)
+        case CertificateRule():
+            yield from certificates.problems(table)
         case _:
             yield from _directory_problems(table)
 
@@ -46,14 +52,19 @@ def _listen_problems(listen: Listen) -> Iterator[str]:
             f"address: not an address: {listen.address!r}; "
             "give HOST:PORT, [V6]:PORT or unix:/PATH"
         )
-    if listen.certificate is None:
+    files = TlsFiles.of(listen)
+    if files is None:
         if listen.key is not None:
             yield "key: without a certificate; set both or none"
-        return
-    try:
-        server_context(listen.certificate, listen.key)
-    except ValueError as error:
-        yield str(error)
+        if listen.client_ca is not None:
+            yield "client_ca: without a certificate of the server; set that as well"
+    if listen.client_crl is not None and listen.client_ca is None:
+        yield "client_crl: without a client_ca; set both or none"
+    if files is not None:
+        try:
+            ServerContext(files)
+        except Unusable as error:
+            yield from error.problems
 
 
 def _is_address(address: str) -> bool:
@@ -170,10 +181,7 @@ def between(config: Config) -> Iterator[str]:
 
     Each table is without problems by itself.
     """
-    for (low, one), (high, other) in combinations(enumerate(config.listen), 2):
-        any_port = one.path is None and one.port == 0
-        if one.address == other.address and not any_port:
-            yield f"listen[{high}].address: the same as that of listen[{low}]"
+    yield from _between_addresses(config)
     for (low, first), (high, second) in combinations(enumerate(config.directory), 2):
         if _nested(_names(first.url), _names(second.url)):
             yield f"directory[{high}].url: overlaps with that of directory[{low}]"
@@ -188,6 +196,15 @@ def between(config: Config) -> Iterator[str]:
                 "upload; set allow_anonymous_uploads = true if that is meant, "
                 "or listen on 127.0.0.1"
             )
+
+
+def _between_addresses(config: Config) -> Iterator[str]:
+    for (low, one), (high, other) in combinations(enumerate(config.listen), 2):
+        any_port = one.path is None and one.port == 0
+        if one.address == other.address and not any_port:
+            yield f"listen[{high}].address: the same as that of listen[{low}]"
+    if config.certificate and not any(each.client_ca for each in config.listen):
+        yield "certificate: no [[listen]] has a client_ca, so no client shows one"
 
 
 def _names(url: str) -> tuple[str, ...]:

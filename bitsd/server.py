@@ -2,10 +2,9 @@
 
 import asyncio
 import socket
-import ssl
 import sys
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiohttp import web
@@ -20,6 +19,8 @@ from .protocol import wire
 from .protocol.wire import Ack, Ping
 from .routes import Place, Routes
 from .sessions import Sessions
+from .tls import ServerContext
+from .tls_files import Unusable, doubts
 
 #: Sessions are looked through for expired ones four times a time-out, between these.
 SHORTEST_SWEEP = timedelta(seconds=1)
@@ -65,6 +66,7 @@ class Server:
         self._accepting: list[asyncio.Server] = []
         self._http: HttpServer | None = None
         self._sweeps: list[asyncio.Task[None]] = []
+        self._reloading = asyncio.Lock()
 
     async def start(self) -> None:
         """Find what an earlier run left, test ourselves, and accept.
@@ -74,6 +76,10 @@ class Server:
                 installed does not take our requests.
         """
         limits = _limits(self._config)
+        if self._config.workers > 1:
+            # One that replaces another would begin with files as they once were.
+            for context in self._contexts():
+                await _renew(context)
         await self_test(HttpServer(_self_test_answer, limits))
         self._http = HttpServer(Routes(self._config, self._places), limits)
         for place in self._places:
@@ -94,6 +100,24 @@ class Server:
         timeout = place.directory.session_timeout
         period = min(max(timeout / 4, SHORTEST_SWEEP), LONGEST_SWEEP)
         self._sweeps.append(asyncio.create_task(_look_after(sessions, period)))
+
+    async def reload(self) -> None:
+        """Read files again that may be new, while connections live on.
+
+        With a mistake in those of an address it goes on with what it has.
+        """
+        async with self._reloading:
+            contexts = self._contexts()
+            for context in contexts:
+                if await _renew(context):
+                    _tell(context)
+            if not contexts:
+                journal.note("nothing-to-reload")
+
+    def _contexts(self) -> list[ServerContext]:
+        """Those that any address has, once each."""
+        mine = map(self._listeners.tls.get, self._listeners.sockets[self._number])
+        return list(dict.fromkeys(filter(None, mine)))
 
     async def stop(self) -> None:
         """Take no more, let bodies end, finish answers, close connections."""
@@ -124,7 +148,7 @@ def _limits(config: Config) -> Limits:
 
 
 async def _accept(
-    listening: socket.socket, http: HttpServer, tls: ssl.SSLContext | None
+    listening: socket.socket, http: HttpServer, tls: ServerContext | None
 ) -> asyncio.Server:
     loop = asyncio.get_running_loop()
     handshake = None if tls is None else http.limits.header
@@ -147,6 +171,28 @@ async def _accept(
         ssl_handshake_timeout=handshake,
         ssl_shutdown_timeout=farewell,
     )
+
+
+async def _renew(context: ServerContext) -> bool:
+    """Read the files of an address again; whether they are what it has now."""
+    try:
+        await asyncio.to_thread(context.renew)
+    except Unusable as error:
+        for problem in error.problems:
+            journal.warn("tls-not-reloaded", detail=problem)
+        return False
+    return True
+
+
+def _tell(context: ServerContext) -> None:
+    material = context.material
+    journal.note(
+        "tls-reloaded",
+        certificate=material.files.certificate,
+        expires=material.expires.isoformat(),
+    )
+    for doubt in doubts(material, datetime.now(UTC)):
+        journal.warn("tls", detail=doubt)
 
 
 async def _look_after(sessions: Sessions, period: timedelta) -> None:

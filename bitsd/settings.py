@@ -45,7 +45,15 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Path | None, setting("PEM file of its key, if that is not in `certificate`")
     ] = None
     client_ca: Annotated[
-        Path | None, setting("CA of the certificates that clients must show"), LATER
+        Path | None,
+        setting(
+            "PEM file of the CAs of clients; every connection must then show a "
+            "certificate of theirs"
+        ),
+    ] = None
+    client_crl: Annotated[
+        Path | None,
+        setting("PEM or DER file of the lists of those that their CAs revoked"),
     ] = None
 
     @property
@@ -74,6 +82,38 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             return ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+
+class CertificateRule(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
+    """Whose some certificates of clients are."""
+
+    subject: Annotated[
+        str | None,
+        setting(
+            "the only attribute of its kind in the subject, such as `CN=alice`, or "
+            "the whole subject as RFC 4514 writes it; `CN=*` for any"
+        ),
+    ] = None
+    email: Annotated[
+        str | None,
+        setting("an e-mail address of the certificate; `*@example.org` for any there"),
+    ] = None
+    upn: Annotated[
+        str | None,
+        setting("a user principal name of it; `*@corp.example.org` for any there"),
+    ] = None
+    sha256: Annotated[str | None, setting("its thumbprint, with or without colons")] = (
+        None
+    )
+    issuer: Annotated[
+        str | None,
+        setting("the whole name of the CA that issued it, as RFC 4514 writes it"),
+    ] = None
+    user: Annotated[
+        str, setting("whose it is; `*`: what the `*` of the rule stands for")
+    ]
 
 
 class Directory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -182,6 +222,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Listen(address="127.0.0.1:8080"),
     )
     directory: Annotated[tuple[Directory, ...], setting("folders")]
+    certificate: Annotated[
+        tuple[CertificateRule, ...],
+        setting("whose a certificate of a client is; the first rule that fits counts"),
+    ] = ()
     users: Annotated[Path | None, setting("file of users"), LATER] = None
     groups: Annotated[dict[str, tuple[str, ...]], setting("users by group"), LATER] = {}
     keytab: Annotated[Path | None, setting("Kerberos keys"), LATER] = None

@@ -1,46 +1,164 @@
-"""TLS as a server of files needs it: versions, certificate, key."""
+"""TLS as a server of files speaks it: versions, who has to show what, new files.
+
+An event loop makes a connection's TLS by `wrap_bio` of the context that its server was
+given, and calls nothing else of it; asyncio does so, and uvloop. So a context that
+passes `wrap_bio` on to another one can be given other files while connections live on.
+"""
 
 import ssl
-from pathlib import Path
+import tempfile
+from asyncio import BaseTransport
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+from . import tls_files
+from .tls_files import Material, TlsFiles, Unusable
+
+#: What OpenSSL says in its own words, for people.
+_MEANINGS = {
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client sent no certificate",
+    "HTTP_REQUEST": "the client speaks HTTP without TLS",
+    "NO_SHARED_CIPHER": "the client knows no cipher that is offered here",
+    "UNSUPPORTED_PROTOCOL": "the client speaks neither TLS 1.2 nor 1.3",
+    "WRONG_VERSION_NUMBER": "the client does not speak TLS",
+}
 
 
-def server_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
-    """TLS 1.2 and 1.3 with a certificate; blocks.
+class Handshake(ssl.SSLObject):
+    """One connection's TLS, which keeps why its handshake failed.
+
+    An event loop drops the reason, and with it the alert that tells the client. So a
+    handshake that failed ends like any other here: the loop sends the alert and makes
+    the connection, which finds `failure`, tells it and closes. Whatever is done with
+    it before, not one byte goes through.
+    """
+
+    failure: ssl.SSLError | None = None
+
+    # The signature is that of the class above.
+    def getpeercert(self, binary_form: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
+        """The certificate that the peer showed, in DER; {} if not asked for that.
+
+        The loops ask for a dictionary, which nobody reads, and which cannot be made of
+        every certificate that is good otherwise.
+        """
+        return super().getpeercert(binary_form=True) if binary_form else {}
+
+    def do_handshake(self) -> None:
+        """Go on with it."""
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            self.failure = error
+            # All methods of an SSLObject call those of what it has here.
+            self._sslobj = _Deaf()
+
+
+class _Deaf:
+    """In the place of OpenSSL's part when that has failed: nothing goes in or out."""
+
+    def getpeercert(self, *_binary: object) -> None:
+        return None
+
+    cipher = compression = getpeercert
+
+    def pending(self) -> int:
+        return 0
+
+    def read(self, *_arguments: object) -> NoReturn:
+        raise ssl.SSLWantReadError
+
+    write = shutdown = read
+
+
+def failure(transport: BaseTransport) -> str | None:
+    """Why a connection has no TLS that it was meant to have; None if all is well."""
+    handshake = transport.get_extra_info("ssl_object")
+    if not isinstance(handshake, Handshake) or handshake.failure is None:
+        return None
+    error = handshake.failure
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the client's certificate: {error.verify_message}"
+    reason = error.reason or "no reason given"
+    words = reason.lower().replace("_", " ")
+    return _MEANINGS.get(reason, words.replace("alert", "the client refuses:"))
+
+
+class ServerContext(ssl.SSLContext):
+    """What handshakes begin with: a context made from files, then from newer ones.
 
     Args:
-        certificate: PEM file: the server's, then those between it and the root.
-        key: PEM file of its key; None if that is in the same file.
+        files: as they are now; blocks.
+
+    Attributes:
+        material: what was in them when they were last read and could be used.
 
     Raises:
-        ValueError: a file cannot be used; says which, and why.
+        Unusable: they cannot be used.
     """
-    for name, path in (("certificate", certificate), ("key", key)):
-        if path is not None:
-            _check_readable(name, path)
+
+    material: Material
+
+    def __new__(cls, _files: TlsFiles) -> "ServerContext":
+        """As `ssl.SSLContext` wants it."""
+        return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
+
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+        self.renew()
+
+    def renew(self) -> None:
+        """Read the files again; blocks. Handshakes begin with them from now on.
+
+        Raises:
+            Unusable: they cannot be used; nothing has changed.
+        """
+        material = tls_files.read(self._files, datetime.now(UTC))
+        self._current = _context(material)
+        self.material = material
+
+    # The arguments are those of the class above.
+    def wrap_bio(self, *arguments: object, **named: object) -> ssl.SSLObject:
+        """The TLS of a new connection."""
+        # Passed on as they are.
+        return self._current.wrap_bio(*arguments, **named)  # type: ignore[arg-type]
+
+
+def _context(material: Material) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
+    context.sslobject_class = Handshake
+    files = material.files
     try:
         # Without a password a key that has one would ask for it at the terminal.
-        context.load_cert_chain(certificate, key, password="")
-    except ssl.SSLError as error:
-        raise ValueError(_why(error, certificate, key)) from None
+        context.load_cert_chain(files.certificate, files.key, password="")
+        if material.authorities:
+            _ask_for_certificates(context, material)
+    except (OSError, ssl.SSLError) as error:
+        # They were good a moment ago, but not for OpenSSL: a key that is too short.
+        reason = getattr(error, "reason", None) or error.strerror
+        raise Unusable(
+            [f"certificate: OpenSSL does not take {files.certificate}: {reason}"]
+        ) from None
     return context
 
 
-def _check_readable(name: str, path: Path) -> None:
-    try:
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        raise ValueError(f"{name}: cannot read {path}: {error.strerror}") from None
-
-
-def _why(error: ssl.SSLError, certificate: Path, key: Path | None) -> str:
-    if error.reason == "KEY_VALUES_MISMATCH":
-        return f"key: {key or certificate} is not the key of {certificate}"
-    holder = f"{certificate} has" if key is None else f"{certificate} and {key} have"
-    return (
-        f"certificate: {holder} no certificate and its key without a password, "
-        "in PEM format"
-    )
+def _ask_for_certificates(context: ssl.SSLContext, material: Material) -> None:
+    """Refuse whoever shows none of those CAs."""
+    authorities, lists = tls_files.pem(material)
+    context.load_verify_locations(cadata=authorities)
+    # A CA that is not its own issuer may be trusted by itself.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_mode = ssl.CERT_REQUIRED
+    if lists:
+        # OpenSSL takes lists from a file only.
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(lists)
+            file.flush()
+            context.load_verify_locations(cafile=file.name)
+        # Without a list that is valid now a certificate is not accepted.
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF

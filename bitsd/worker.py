@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from . import journal, loops
+from . import loops
 from .config import Config
 from .listeners import CannotStart, Listeners
 from .owners import Answer, Question
@@ -59,8 +59,15 @@ async def _serve(
     loop.set_exception_handler(loops.Trouble())
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    # A daemon's way to say "read your files again"; there are none yet to read.
-    loop.add_signal_handler(signal.SIGHUP, journal.note, "nothing-to-reload")
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        """A daemon's way to be told "read your files again"."""
+        task = loop.create_task(server.reload())
+        reloads.add(task)  # else nobody would hold it
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     try:
         await server.start()

@@ -254,7 +254,13 @@ def test_a_wrong_value_in_a_directory_is_one_line(base, line, problem):
     [
         pytest.param("adress = 1", "adress: unknown setting; did you mean address?"),
         pytest.param('key = "a.pem"', "key: without a certificate; set both or none"),
-        pytest.param('client_ca = "a.pem"', f"client_ca: {NO_SIGN_IN}"),
+        pytest.param(
+            'client_ca = "a.pem"',
+            "client_ca: without a certificate of the server; set that as well",
+        ),
+        pytest.param(
+            'client_crl = "a.pem"', "client_crl: without a client_ca; set both or none"
+        ),
         pytest.param('key = ""', "key: Expected `str` of length >= 1"),
     ],
 )

@@ -10,14 +10,19 @@ import pytest
 
 from bitsd import quantities
 from bitsd.config import ConfigError, load, warnings
-from bitsd.settings import LATER, Config, Directory, Listen
+from bitsd.settings import LATER, CertificateRule, Config, Directory, Listen
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "protocol-notes" / "settings.md").read_text("utf-8")
 SAMPLE = ROOT / "examples" / "bitsd.toml"
 
 HEAD = "| setting | default | meaning |\n|---|---|---|"
-SECTIONS = {"At the top": Config, "[[listen]]": Listen, "[[directory]]": Directory}
+SECTIONS = {
+    "At the top": Config,
+    "[[listen]]": Listen,
+    "[[directory]]": Directory,
+    "[[certificate]]": CertificateRule,
+}
 TIME_UNITS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 
 FIELDS = [

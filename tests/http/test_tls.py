@@ -1,18 +1,18 @@
-"""TLS: certificates that can be used, and bodies that go through it."""
+"""Bodies that go through TLS."""
 
 import asyncio
 import shutil
 import ssl
-import subprocess
 from asyncio.subprocess import PIPE
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from authorities import Authority
+from cryptography.x509 import IPAddress
 from sites import Site
 from store_kit import cannot_run
 from wire_client import Line, close, fragment, ping, until
-
-from bitsd.tls import server_context
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ENTITY = bytes(range(250)) * 20_000
@@ -31,63 +31,14 @@ upload = true
 """
 
 
-def openssl(*arguments: str) -> None:
-    if shutil.which("openssl") is None:
-        cannot_run("openssl is not installed")
-    subprocess.run(["openssl", *arguments], check=True, capture_output=True)
-
-
-def certify(folder: Path, name: str, *more: str) -> None:
-    """A certificate for this machine, signed by itself, and its key."""
-    openssl(
-        *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-        *("-keyout", f"{folder}/{name}.key", "-out", f"{folder}/{name}.pem"),
-        *("-days", "2", "-subj", "/CN=bitsd", "-addext", "subjectAltName=IP:127.0.0.1"),
-        *(more or ("-nodes",)),
-    )
-
-
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Certificates and keys."""
+    """A certificate for this machine, its key, and who signed it."""
     folder = tmp_path_factory.mktemp("tls")
-    certify(folder, "server")
-    certify(folder, "other")
-    certify(folder, "locked", "-passout", "pass:secret")
-    (folder / "both.pem").write_bytes(
-        (folder / "server.pem").read_bytes() + (folder / "server.key").read_bytes()
-    )
-    (folder / "text.pem").write_text("no certificate")
+    authority = Authority()
+    authority.serve(IPAddress(ip_address("127.0.0.1"))).write(folder, "server")
+    (folder / "ca.pem").write_bytes(authority.pem)
     return folder
-
-
-@pytest.mark.parametrize(
-    ("certificate", "key"), [("server.pem", "server.key"), ("both.pem", None)]
-)
-def test_certificate_and_its_key_are_used(files: Path, certificate: str, key):
-    context = server_context(files / certificate, key and files / key)
-
-    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
-
-
-@pytest.mark.parametrize(
-    ("certificate", "key", "problem"),
-    [
-        ("none.pem", None, "certificate: cannot read {}/none.pem: No such file"),
-        ("server.pem", "none.key", "key: cannot read {}/none.key: No such file"),
-        ("server.pem", "other.key", "key: {0}/other.key is not the key of {0}/server"),
-        ("server.pem", None, "certificate: {}/server.pem has no certificate and its"),
-        ("text.pem", None, "certificate: {}/text.pem has no certificate and its key"),
-        ("locked.pem", "locked.key", "its key without a password, in PEM format"),
-    ],
-)
-def test_files_that_cannot_be_used_are_told_apart(
-    files: Path, certificate: str, key: str | None, problem: str
-):
-    with pytest.raises(ValueError, match=r"^(certificate|key): ") as caught:
-        server_context(files / certificate, None if key is None else files / key)
-
-    assert problem.format(files) in str(caught.value)
 
 
 @pytest.fixture
@@ -108,7 +59,7 @@ async def site(files: Path, tmp_path: Path):
 @pytest.fixture
 async def line(site: Site, files: Path):
     """A connection through TLS."""
-    trust = ssl.create_default_context(cafile=files / "server.pem")
+    trust = ssl.create_default_context(cafile=files / "ca.pem")
     host, _, port = site.url.removeprefix("https://").rpartition(":")
     line = Line(*await asyncio.open_connection(host, int(port), ssl=trust))
     yield line
@@ -153,7 +104,7 @@ async def test_curl_uploads_and_fetches_ranges(site: Site, files: Path, tmp_path
     if shutil.which("curl") is None:
         cannot_run("curl is not installed")
     (tmp_path / "report.dat").write_bytes(ENTITY)
-    url, ca = f"{site.url}/in/report.dat", files / "server.pem"
+    url, ca = f"{site.url}/in/report.dat", files / "ca.pem"
     await ran("/bin/bash", EXAMPLES / "upload.sh", tmp_path / "report.dat", url, ca=ca)
     whole = await ran("/usr/bin/curl", "-sf", url, ca=ca)
     part = await ran("/usr/bin/curl", "-sf", "-r", "7-1000006", url, ca=ca)
