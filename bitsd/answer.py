@@ -16,6 +16,9 @@ from aiohttp.http_writer import HttpVersion11
 from . import SOFTWARE
 from .protocol.wire import Field
 
+#: Where a request keeps what its answer has to say of a sign-in.
+PROOF = web.RequestKey("proof", str)
+
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -47,6 +50,8 @@ class Answer(web.StreamResponse):
         phrase = _PHRASES.get(self._status, "")
         lines = [f"HTTP/{version.major}.{version.minor} {self._status} {phrase}"]
         lines += [f"{name}: {value}" for name, value in self._fields]
+        if PROOF in request:
+            lines.append(f"WWW-Authenticate: {request[PROOF]}")
         lines += [f"Server: {SOFTWARE}", f"Date: {_date(int(time.time()))}"]
         if not self._keep_alive:
             lines.append("Connection: close")

@@ -19,8 +19,9 @@ like others, so that waiting tells nothing about them.
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from .access import same
 from .crowd import counted
-from .users import MAXIMUM_NAME, same
+from .users import MAXIMUM_NAME
 
 #: Of each of the three kinds that are counted, and of those who signed in.
 MAXIMUM_ENTRIES = 10_000

@@ -84,6 +84,12 @@ class FragmentBody(asyncio.BufferedProtocol):
         if self._remaining and self.ended is not Reason.CUT_OFF:
             await self._lend(sink)
 
+    def invite(self) -> None:
+        """A client that waits for 100 shall send its body, though nobody wants it."""
+        if self._expected and self._transport is not None:
+            self._expected = False
+            self._transport.write(_CONTINUE)
+
     async def drain(self, seconds: float) -> bool:
         """Read the rest and drop it; True when the connection can go on after it.
 
@@ -113,9 +119,7 @@ class FragmentBody(asyncio.BufferedProtocol):
         if transport is None or transport.is_closing():
             self.ended = Reason.CUT_OFF
             return
-        if self._expected:
-            self._expected = False
-            transport.write(_CONTINUE)
+        self.invite()
         loop = asyncio.get_running_loop()
         self._sink = sink
         self._end = loop.create_future()

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from . import __version__, journal, passwd, systemd
@@ -15,7 +16,7 @@ from .config import Config, ConfigError, for_folder, load, warnings
 from .explain import ACCEPTED, explain
 from .listeners import CannotStart, Listeners
 from .supervisor import Supervisor
-from .worker import serve_alone
+from .worker import serve_alone, serve_as_worker
 
 _FOLDER = Path("images")
 
@@ -110,12 +111,14 @@ def _serve(given: argparse.Namespace) -> int:
                 _print_hint(listeners.urls[0] + config.directory[0].url.rstrip("/"))
         systemd.tell("READY=1")
 
+    again = None if given.config is None else partial(load, given.config)
     _allow_many_files()
     with Listeners(config.listen, config.workers) as listeners:
         if config.workers == 1:
-            serve_alone(config, listeners, ready)
+            serve_alone(config, listeners, ready, again)
         else:
-            Supervisor(config, listeners, ready).run()
+            work = partial(serve_as_worker, again=again)
+            Supervisor(config, listeners, ready, work).run()
     return 0
 
 

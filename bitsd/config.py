@@ -15,15 +15,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from . import quantities, rules, tls_files
-from .settings import (
-    EVERYONE,
-    LATER,
-    CertificateRule,
-    Config,
-    Directory,
-    Listen,
-    Size,
-)
+from .access import EVERYONE
+from .settings import CertificateRule, Config, Directory, Listen, Size
 from .tls_files import TlsFiles, Unusable
 
 __all__ = [
@@ -148,6 +141,10 @@ def _risks(directory: Directory) -> Iterator[tuple[bool, str]]:
         f": anyone who reaches {directory.url} may upload",
     )
     yield anonymous and directory.overwrite, ".overwrite: anyone may replace files"
+    yield (
+        directory.allow_basic_over_http,
+        ".allow_basic_over_http: whoever is on the way reads passwords",
+    )
     url = directory.notification_url
     yield (
         directory.notification != "none" and bool(url and not urlsplit(url).netloc),
@@ -176,6 +173,8 @@ def _with_defaults_for_all(config: Config) -> Config:
             directory,
             allow_anonymous_uploads=directory.allow_anonymous_uploads
             or config.allow_anonymous_uploads,
+            allow_basic_over_http=directory.allow_basic_over_http
+            or config.allow_basic_over_http,
         )
         for directory in config.directory
     )
@@ -213,10 +212,6 @@ class _Reader:
 
     def _value(self, hint: object, value: object, key: str) -> object:
         """One value; a problem is told, and then the value does not matter."""
-        metas = get_args(hint)[1:]
-        if value and LATER in metas:
-            self._tell(key, "not available yet; this version has no sign-in")
-            return None
         try:
             return self._converted(hint, value, key)
         except ValueError as error:

@@ -6,7 +6,7 @@ holds.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from operator import attrgetter
@@ -27,9 +27,11 @@ from aiohttp.web_protocol import (
 from . import journal, tls
 from .answer import Answer
 from .crowd import Crowd, counted
+from .forwarded import Proxies
+from .line import Line, line_of
 from .parser import MAXIMUM_FIELDS, MAXIMUM_LINE, Parser
 from .protocol.refusal import Reason, Refusal
-from .protocol.wire import Ack
+from .protocol.wire import Ack, Field
 
 #: A body, or an answer, that moves less than this in `stall_timeout` is too slow.
 MINIMUM_PROGRESS = 4096
@@ -44,9 +46,9 @@ _FULL = (
 )
 
 
-def response(ack: Ack, *, close: bool = False) -> Answer:
-    """An Ack as it is sent; a 503 says when to come again."""
-    fields = [*ack.fields(), ("Cache-Control", "no-store")]
+def response(ack: Ack, more: Iterable[Field] = (), *, close: bool = False) -> Answer:
+    """An Ack as it is sent, with more fields; a 503 says when to come again."""
+    fields = [*ack.fields(), ("Cache-Control", "no-store"), *more]
     if ack.status == HTTPStatus.SERVICE_UNAVAILABLE:
         fields.append(("Retry-After", "30"))
     return Answer(ack.status, fields, close=close)
@@ -83,9 +85,17 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
     Attributes:
         client: whom it counts for, as `counted` says.
         heard: when something last came but for bodies, by the clock of the loop.
+        line: who has signed in over it.
     """
 
-    __slots__ = ("_header_timer", "_server", "_unread_timer", "client", "heard")
+    __slots__ = (
+        "_header_timer",
+        "_server",
+        "_unread_timer",
+        "client",
+        "heard",
+        "line",
+    )
 
     def __init__(self, server: "HttpServer", loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
@@ -104,6 +114,7 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
         self._header_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
         self.heard = 0.0
+        self.line = Line()
         # aiohttp's C parser answers 400 to any method outside llhttp's list, before
         # a handler runs; BITS_POST is not in it. The Python parser takes any token.
         # A body that it would decompress would not have the offsets it says it has.
@@ -138,10 +149,11 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
             self._server.failed.note(self._loop.time(), client=address, detail=failure)
             self._turn_away(transport)
             return
-        client = counted(address)
+        client = None if self._server.proxies.trusts(address) else counted(address)
         full = self._server.let_in(client)
         if full is None:
             self.client = client
+            self.line = line_of(transport, address)
             self.heard = self._loop.time()
             # What the system does not take at once has the clock of `pause_writing`,
             # also when the connection is to close and waits for that. It is one that
@@ -163,6 +175,7 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
         """Stop the clocks."""
         self._stop_clock()
         self._stop_waiting()
+        self.line = Line()
         client, self.client = self.client, None
         self._server.crowd.leave(client)
         super().connection_lost(exc)
@@ -305,6 +318,7 @@ class HttpServer(web.Server):
     Args:
         handler: answers requests.
         limits: of each connection.
+        proxies: who is believed about where requests come from.
 
     Attributes:
         buffer: what connections read into, and have read from before anything else
@@ -317,8 +331,10 @@ class HttpServer(web.Server):
         self,
         handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
         limits: Limits,
+        proxies: Proxies | None = None,
     ) -> None:
         super().__init__(handler)
+        self.proxies = proxies or Proxies()
         self.limits = limits
         self.buffer = memoryview(bytearray(_READ_BYTES))
         self.crowd = Crowd(limits.per_address)
@@ -363,7 +379,15 @@ class HttpServer(web.Server):
         writer: AbstractStreamWriter,
         task: "asyncio.Task[None]",
     ) -> web.BaseRequest:
-        """[MC-BUP] 2.2.1: an unreadable request, too, is answered in HTTP/1.1."""
+        """[MC-BUP] 2.2.1: an unreadable request, too, is answered in HTTP/1.1.
+
+        One that a trusted proxy handed on comes from where that says.
+        """
         if message is ERROR:
             message = message._replace(version=HttpVersion11)
-        return super()._make_request(message, payload, protocol, writer, task)
+        request = super()._make_request(message, payload, protocol, writer, task)
+        peer = request.remote or ""
+        if not self.proxies.trusts(peer):
+            return request
+        address, scheme = self.proxies.origin(peer, message.headers)
+        return request.clone(remote=address, scheme=scheme or request.scheme)

@@ -10,12 +10,12 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 from . import litter, record
 from .cached import AT_ONCE, WAITING
@@ -25,7 +25,10 @@ from .knocks import Ears, Knock
 from .protocol.refusal import Reason, Refusal
 from .protocol.session import Destination, Session, State
 from .protocol.wire import SessionId
-from .record import BOOT, Keeping, Record
+from .record import BOOT, Keeping, Record, SessionNotFound
+
+#: Raises what it likes if a session is not for whoever asks: which, whose, where to.
+Check: TypeAlias = Callable[[SessionId, str | None, str], None]
 
 #: How often one who waits for another process tries again, in seconds.
 KNOCK_SECONDS = 0.01
@@ -124,22 +127,24 @@ class Disk:
             shutil.rmtree(home, ignore_errors=True)
             raise
 
-    async def open(self, named: SessionId, *, patient: bool = True) -> Entity:
+    async def open(self, named: SessionId, check: Check | None = None) -> Entity:
         """The session as a restart would find it, locked; the caller closes it.
 
         Args:
             named: which.
-            patient: wait for another process that serves it, and let that know.
+            check: unless it raises, another process that serves the session is
+                waited for and let know. None does not wait.
 
         Raises:
-            Busy: another process serves it, and we are not patient.
+            Busy: another process serves it, and there is no waiting.
             SessionNotFound: it is unknown; SessionDamaged: beyond use.
         """
         try:
             return await self._opened(named)
         except Busy:
-            if not patient:
+            if check is None:
                 raise
+        await self.check(named, check)
         knock = Knock(self._sessions, f"{self._sessions}/{named}")
         try:
             while True:
@@ -149,6 +154,17 @@ class Disk:
                     return await self._opened(named)
         finally:
             knock.close()
+
+    async def check(self, named: SessionId, check: Check) -> None:
+        """Let `check` look at a session, whoever serves it, if there is one."""
+        home = self._home(named)
+        with suppress(SessionNotFound):
+            try:
+                # As quickly, so that packets stay in the order in which they came.
+                saved, _mtime = record.read(home, access=AT_ONCE)
+            except BlockingIOError:
+                saved, _mtime = await asyncio.to_thread(record.read, home)
+            check(named, saved.user, saved.destination)
 
     async def _opened(self, named: SessionId) -> Entity:
         home = f"{self._sessions}/{named}"

@@ -5,6 +5,7 @@ protocol-notes/windows-sign-in.md.
 """
 
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +22,7 @@ MAXIMUM_TOKEN = 64 * 1024
 _Handshake = ntlm.Handshake | kerberos.Handshake
 
 
+@lru_cache(maxsize=16)
 def end_point(certificate: bytes) -> bytes | None:
     """What clients bind a sign-in to (RFC 5929, 4.1), of the certificate of a server.
 

@@ -17,9 +17,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .access import same
 from .ntlm import nt_hash
 from .passwords import hashed
-from .users import ABSENT, DISABLED, NT_FIELD, Users, is_user, same, wrong_name
+from .users import ABSENT, DISABLED, NT_FIELD, Users, is_user, wrong_name
 
 
 class _Refused(Exception):

@@ -14,15 +14,22 @@ from typing import BinaryIO, assert_never
 from urllib.parse import quote
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from . import SOFTWARE, journal
+from .access import Allowed, allowed
+from .answer import PROOF
 from .body import FragmentBody
+from .caller import Caller
 from .config import Config, Directory
 from .connection import Connection, response
 from .crowd import Pace, counted
 from .destination import REPLIES, Folder, destination, names
 from .disk import refusal_of
 from .download import respond
+from .forwarded import proxied
+from .line import Line
+from .offers import sign_in
 from .owners import Owners
 from .protocol import wire
 from .protocol.refusal import Reason, Refusal
@@ -31,16 +38,21 @@ from .protocol.wire import (
     CancelSession,
     CloseSession,
     CreateSession,
+    Field,
     Fragment,
     Packet,
     Ping,
 )
-from .sessions import Caller, Sessions
+from .sessions import Sessions
+from .signin import Asking, SignIn, SignInNeeded
 
 #: Read into at once, and shared by all connections.
 BUFFER_BYTES = 1 << 20
 
-EVERYONE = "*"
+#: For the body that comes with a leg of a handshake, in seconds: as long as a client
+#: waits ([MC-BUP] 3.1.6.2). Its connection has to live on.
+HANDSHAKE_TIMEOUT = 300.0
+
 OCTETS = "application/octet-stream"
 
 _METHODS = f"GET, HEAD, {wire.METHOD}"
@@ -56,20 +68,33 @@ class Place:
 
     Attributes:
         sessions: None where uploads are not enabled.
+        read: who may download.
+        write: who may upload.
+        offered: ways to sign in, in order.
     """
 
-    def __init__(self, directory: Directory, owners: Owners) -> None:
+    def __init__(self, config: Config, directory: Directory, owners: Owners) -> None:
         self.directory = directory
+        self.permit(config, directory)
         self.prefix = tuple(filter(None, names(directory.url)))
         self.folder = Folder(directory.path)
         self.sessions = Sessions(directory, owners) if directory.upload else None
+
+    def permit(self, config: Config, directory: Directory) -> None:
+        """Go by these lists, groups and ways to sign in from now on."""
+        self.offered = (*sign_in(config, directory),)
+        self.read = allowed(directory.read, config.groups)
+        self.write = allowed(directory.write, config.groups)
 
 
 class Routes:
     """The handler of every request."""
 
-    def __init__(self, config: Config, places: Sequence[Place]) -> None:
+    def __init__(
+        self, config: Config, places: Sequence[Place], signing_in: SignIn
+    ) -> None:
         self._places = places
+        self._sign_in = signing_in
         self._stall_timeout = config.stall_timeout.total_seconds()
         self._drain_timeout = config.drain_timeout.total_seconds()
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
@@ -87,7 +112,7 @@ class Routes:
             case "GET" | "HEAD":
                 return await self._download(request)
             case _:
-                return _plain(HTTPStatus.METHOD_NOT_ALLOWED, Allow=_METHODS)
+                return _plain(HTTPStatus.METHOD_NOT_ALLOWED, ("Allow", _METHODS))
 
     async def _packet(
         self, request: web.BaseRequest, length: int
@@ -95,41 +120,56 @@ class Routes:
         """Serve one packet ([MC-BUP] 3.2.5.2)."""
         body = FragmentBody(request, length, self._buffer, self._stall_timeout)
         packet: Packet | None = None
+        fields: Sequence[Field] = ()
+        timeout = self._drain_timeout
         try:
             self._keep_pace(request)
+            place, path = self._place(request)
+            sessions = _sessions(place)
+            user = await self._user(request, place, place.write)
             packet = wire.parse(request.headers.items())
-            ack = await self._served(request, packet, body)
+            if isinstance(packet, Ping):
+                ack = Ack()
+            else:
+                caller = Caller(user, request.remote or "", destination(path))
+                ack = await _served(request, sessions, packet, caller, body)
+        except SignInNeeded as needed:
+            ack = Ack.refusing(needed)
+            fields = _challenges(needed)
+            if needed.bound:
+                timeout = HANDSHAKE_TIMEOUT
+                body.invite()
         except Refusal as refusal:
             ack = _refused(request, packet, refusal)
         except OSError as error:
             ack = _refused(request, packet, refusal_of(error))
-        whole = await body.drain(self._drain_timeout)
-        return response(ack, close=not whole)
+        whole = await body.drain(timeout)
+        return response(ack, fields, close=not whole)
 
-    async def _served(
-        self, request: web.BaseRequest, packet: Packet, body: FragmentBody
-    ) -> Ack:
-        place, path = self._place(request)
-        if place.sessions is None:
-            detail = f"set upload = true for {place.directory.url}"
-            raise Refusal(Reason.UPLOADS_DISABLED, detail)
-        if EVERYONE not in place.directory.write:
-            detail = f"write of {place.directory.url} lets nobody in"
-            raise Refusal(Reason.ACCESS_DENIED, detail)
-        if isinstance(packet, Ping):
-            return Ack()
-        caller = Caller(None, request.remote or "", destination(path))
-        match packet:
-            case CreateSession():
-                return await place.sessions.create(caller, _url(request))
-            case Fragment():
-                return await place.sessions.fragment(packet, caller, body)
-            case CloseSession():
-                return await place.sessions.close(packet, caller)
-            case CancelSession():
-                return await place.sessions.cancel(packet, caller)
-            case _:
-                assert_never(packet)
+    async def _user(
+        self, request: web.BaseRequest, place: Place, may: Allowed
+    ) -> str | None:
+        """Who sent a request, if that may; None for anybody.
+
+        Raises:
+            SignInNeeded: signing in could help.
+            Refusal: NOT_PERMITTED, it does not.
+        """
+        line = Connection.of(request).line
+        if may.everyone:
+            line.last = self._sign_in.certified(place.offered, line)
+            return None if line.last is None else line.last.name
+        if may.nobody:
+            raise Refusal(Reason.NOT_PERMITTED, f"{place.directory.url} lets nobody in")
+        asking = _asking(request, place.directory, line)
+        identity = await self._sign_in.identify(place.offered, asking, line)
+        line.last = identity
+        if line.proof is not None:
+            request[PROOF], line.proof = line.proof, None
+        if not may.admits(identity.name):
+            detail = f"{identity.name} is not let in to {place.directory.url}"
+            raise Refusal(Reason.NOT_PERMITTED, detail)
+        return identity.name
 
     def _keep_pace(self, request: web.BaseRequest) -> None:
         if self._pace is None:
@@ -150,27 +190,76 @@ class Routes:
         try:
             self._keep_pace(request)
             place, path = self._place(request)
-            if EVERYONE not in place.directory.read:
-                return _plain(HTTPStatus.FORBIDDEN)
-            file = await self._opened(place, path)
+            file = await self._opened(request, place, path)
             content_type = place.directory.mime_types.get(_suffix(path[-1]), OCTETS)
             return await respond(
                 request, file, content_type, stall_timeout=self._stall_timeout
             )
+        except SignInNeeded as needed:
+            return _plain(HTTPStatus.UNAUTHORIZED, *_challenges(needed))
         except Refusal as refusal:
             return _no_file(request, refusal)
         except OSError as error:
             return _unreadable(request, error)
 
-    async def _opened(self, place: Place, path: tuple[str, ...]) -> BinaryIO:
-        """A published file or the reply of a session."""
+    async def _opened(
+        self, request: web.BaseRequest, place: Place, path: tuple[str, ...]
+    ) -> BinaryIO:
+        """A published file, or the reply of a session, which is for its user."""
         if place.sessions is not None and len(path) > 1 and path[0] == REPLIES:
-            return await place.sessions.reply(wire.session_id(path[1]), None)
+            user = await self._user(request, place, place.write)
+            return await place.sessions.reply(wire.session_id(path[1]), user)
+        await self._user(request, place, place.read)
         wanted = destination(path)
         try:
             return place.folder.open_now(wanted)
         except BlockingIOError:
             return await asyncio.to_thread(place.folder.open, wanted)
+
+
+def _asking(request: web.BaseRequest, directory: Directory, line: Line) -> Asking:
+    values = request.headers.getall("Authorization", ())
+    if len(values) > 1:
+        raise Refusal(Reason.MALFORMED, "several Authorization fields")
+    through_proxy = proxied(request.headers)
+    private = request.scheme == "https" or (line.local and not through_proxy)
+    return Asking(
+        address=request.remote or "",
+        authorization=values[0] if values else None,
+        private=private or directory.allow_basic_over_http,
+        proxied=through_proxy,
+    )
+
+
+def _challenges(needed: SignInNeeded) -> list[Field]:
+    return [("WWW-Authenticate", challenge) for challenge in needed.challenges]
+
+
+def _sessions(place: Place) -> Sessions:
+    if place.sessions is None:
+        detail = f"set upload = true for {place.directory.url}"
+        raise Refusal(Reason.UPLOADS_DISABLED, detail)
+    return place.sessions
+
+
+async def _served(
+    request: web.BaseRequest,
+    sessions: Sessions,
+    packet: CreateSession | Fragment | CloseSession | CancelSession,
+    caller: Caller,
+    body: FragmentBody,
+) -> Ack:
+    match packet:
+        case CreateSession():
+            return await sessions.create(caller, _url(request))
+        case Fragment():
+            return await sessions.fragment(packet, caller, body)
+        case CloseSession():
+            return await sessions.close(packet, caller)
+        case CancelSession():
+            return await sessions.cancel(packet, caller)
+        case _:
+            assert_never(packet)
 
 
 def _length(request: web.BaseRequest) -> int:
@@ -212,10 +301,12 @@ def _no_file(request: web.BaseRequest, refusal: Refusal) -> web.Response:
     match refusal.reason:
         case Reason.MALFORMED:
             return _plain(HTTPStatus.BAD_REQUEST)
-        case Reason.TOO_MANY_REQUESTS:
+        case Reason.NOT_PERMITTED:
             _log(request, None, refusal)
-            headers = {"Retry-After": "1"}
-            return _plain(HTTPStatus.SERVICE_UNAVAILABLE, **headers)
+            return _plain(HTTPStatus.FORBIDDEN)
+        case Reason.TOO_MANY_REQUESTS | Reason.TOO_MANY_FAILURES:
+            _log(request, None, refusal)
+            return _plain(HTTPStatus.SERVICE_UNAVAILABLE, ("Retry-After", "1"))
         case _:
             return _plain(HTTPStatus.NOT_FOUND)
 
@@ -246,7 +337,9 @@ def _unreadable(request: web.BaseRequest, error: OSError) -> web.Response:
     return _plain(status)
 
 
-def _plain(status: HTTPStatus, **headers: str) -> web.Response:
+def _plain(status: HTTPStatus, *fields: Field) -> web.Response:
     """A short answer for people."""
-    headers |= {"Server": SOFTWARE, "X-Content-Type-Options": "nosniff"}
+    headers = CIMultiDict(
+        [("Server", SOFTWARE), ("X-Content-Type-Options", "nosniff"), *fields]
+    )
     return web.Response(status=status, text=f"{status.phrase}\n", headers=headers)

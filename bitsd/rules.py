@@ -9,8 +9,9 @@ from itertools import combinations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from . import certificates
-from .settings import EVERYONE, CertificateRule, Config, Directory, Listen
+from . import certificates, offers
+from .access import EVERYONE
+from .settings import CertificateRule, Config, Directory, Listen
 from .tls import ServerContext
 from .tls_files import TlsFiles, Unusable
 
@@ -38,6 +39,7 @@ def problems(
             for key in ("listen", "directory"):
                 if not getattr(table, key):
                     yield f"{key}: at least one [[{key}]] is needed"
+            yield from offers.problems(table)
         case Listen():
             yield from _listen_problems(table)
         case CertificateRule():
@@ -89,13 +91,7 @@ def _directory_problems(directory: Directory) -> Iterator[str]:
     if not _is_url_path(directory.url):
         yield f"url: not a path such as /images: {directory.url!r}"
     yield from _path_problems(directory)
-    for key in ("read", "write"):
-        for name in getattr(directory, key):
-            if name != EVERYONE:
-                yield (
-                    f'{key}: {name!r} is not available yet; give ["*"] for everyone '
-                    "or [] for nobody"
-                )
+    yield from offers.list_problems(directory)
     yield from _notification_problems(directory)
     host_id = directory.host_id
     if host_id is not None and (
@@ -187,6 +183,13 @@ def between(config: Config) -> Iterator[str]:
             yield f"directory[{high}].url: overlaps with that of directory[{low}]"
         if _nested(first.path.resolve().parts, second.path.resolve().parts):
             yield f"directory[{high}].path: shared with that of directory[{low}]"
+    yield from _exposed_problems(config)
+    for index, directory in enumerate(config.directory):
+        for problem in offers.problems_with(config, directory):
+            yield f"directory[{index}].{problem}"
+
+
+def _exposed_problems(config: Config) -> Iterator[str]:
     exposed = [listen.address for listen in config.listen if not listen.loopback]
     for index, directory in enumerate(config.directory):
         anonymous = directory.upload and EVERYONE in directory.write

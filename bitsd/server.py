@@ -3,24 +3,29 @@
 import asyncio
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from . import journal
 from .body import FragmentBody
-from .config import Config
-from .connection import HttpServer, Limits, response
+from .config import Config, ConfigError
+from .connection import Connection, HttpServer, Limits, response
+from .forwarded import Proxies
 from .listeners import BACKLOG, CannotStart, Listeners
 from .owners import Ask, Owners, Tables
 from .protocol import wire
 from .protocol.wire import Ack, Ping
 from .routes import Place, Routes
 from .sessions import Sessions
+from .signin import SignIn
 from .tls import ServerContext
 from .tls_files import Unusable, doubts
+from .users import Users
 
 #: Sessions are looked through for expired ones four times a time-out, between these.
 SHORTEST_SWEEP = timedelta(seconds=1)
@@ -30,6 +35,11 @@ LONGEST_SWEEP = timedelta(hours=1)
 FAREWELL_SECONDS = 1.0
 
 _SELF_TEST_SECONDS = 10.0
+
+_RESTART = (
+    "of the configuration, users, groups, read, write, authentication and "
+    "[[certificate]] count at once; restart for the rest"
+)
 
 # Since 3.13 asyncio removes the path as well, which other processes still need.
 _KEEP_PATH: dict[str, Any] = (
@@ -46,6 +56,7 @@ class Server:
         ask: where sessions are counted; in this process if not given.
         number: of the process among those that serve; the first one also counts
             and expires sessions.
+        again: reads the configuration again, for `reload`; blocks.
     """
 
     def __init__(
@@ -54,15 +65,18 @@ class Server:
         listeners: Listeners,
         ask: Ask | None = None,
         number: int = 0,
+        again: Callable[[], Config] | None = None,
     ) -> None:
         self._config = config
         self._listeners = listeners
         ask = ask or Tables.of(config.directory).ask
         self._places = [
-            Place(directory, Owners(index, ask))
+            Place(config, directory, Owners(index, ask))
             for index, directory in enumerate(config.directory)
         ]
+        self._sign_in = SignIn(Users.empty(), config.certificate, config.keytab)
         self._number = number
+        self._again = again or (lambda: config)
         self._accepting: list[asyncio.Server] = []
         self._http: HttpServer | None = None
         self._sweeps: list[asyncio.Task[None]] = []
@@ -80,8 +94,16 @@ class Server:
             # One that replaces another would begin with files as they once were.
             for context in self._contexts():
                 await _renew(context)
+            await self._reread()
+        else:
+            users = await asyncio.to_thread(_users, self._config)
+            self._sign_in.reload(users, self._config.certificate)
         await self_test(HttpServer(_self_test_answer, limits))
-        self._http = HttpServer(Routes(self._config, self._places), limits)
+        self._http = HttpServer(
+            Routes(self._config, self._places, self._sign_in),
+            limits,
+            Proxies(self._config.trusted_proxies),
+        )
         for place in self._places:
             if place.sessions is not None:
                 await self._open(place, place.sessions)
@@ -104,15 +126,45 @@ class Server:
     async def reload(self) -> None:
         """Read files again that may be new, while connections live on.
 
-        With a mistake in those of an address it goes on with what it has.
+        With a mistake in those of an address, or in the configuration or its users,
+        it goes on with what it has.
         """
         async with self._reloading:
-            contexts = self._contexts()
-            for context in contexts:
+            for context in self._contexts():
                 if await _renew(context):
                     _tell(context)
-            if not contexts:
-                journal.note("nothing-to-reload")
+            if await self._reread():
+                journal.note("reloaded")
+
+    async def _reread(self) -> bool:
+        """Go by users, groups and lists as they are now; whether they can be used."""
+        try:
+            config = await asyncio.to_thread(self._again)
+            users = await asyncio.to_thread(_users, config)
+        except (ConfigError, CannotStart) as error:
+            for problem in getattr(error, "problems", [error]):
+                journal.warn("not-reloaded", detail=problem)
+            return False
+        if _fixed(config) != _fixed(self._config):
+            journal.warn("restart-needed", detail=_RESTART)
+        self._sign_in.reload(users, config.certificate)
+        # What a restart would change may have changed their number and order.
+        directories = {directory.url: directory for directory in config.directory}
+        for place in self._places:
+            if directory := directories.get(place.directory.url):
+                place.permit(config, directory)
+        self._sign_out()
+        return True
+
+    def _sign_out(self) -> None:
+        """End the connections of users of whom something has changed."""
+        for connection in self._http.connections if self._http else ():
+            if not isinstance(connection, Connection):
+                continue
+            last = connection.line.last
+            if last is not None and not self._sign_in.stands(last, connection.line):
+                journal.note("signed-out", user=last.name, client=connection.peername)
+                connection.give_way()
 
     def _contexts(self) -> list[ServerContext]:
         """Those that any address has, once each."""
@@ -134,6 +186,26 @@ class Server:
             # aiohttp waits twice: for answers, and after having cancelled them. The
             # rest is for everything else.
             await self._http.shutdown(self._config.stop_timeout.total_seconds() * 0.4)
+
+
+def _fixed(config: Config) -> Config:
+    """What counts from the start to the end."""
+    directories = tuple(
+        msgspec.structs.replace(directory, read=(), write=(), authentication=None)
+        for directory in config.directory
+    )
+    return msgspec.structs.replace(
+        config, directory=directories, users=None, groups={}, certificate=()
+    )
+
+
+def _users(config: Config) -> Users:
+    if config.users is None:
+        return Users.empty()
+    try:
+        return Users.load(config.users)
+    except ValueError as error:
+        raise CannotStart(str(error)) from None
 
 
 def _limits(config: Config) -> Limits:

@@ -7,13 +7,13 @@ let `Disk` act, answer. Nothing is cached: any process can serve any packet.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import BinaryIO
 from uuid import uuid4
 
 from . import journal
 from .batches import batches
+from .caller import Caller
 from .census import CHECK, count
 from .config import Directory
 from .delivery import Delivery
@@ -22,7 +22,7 @@ from .disk import Disk
 from .entity import Busy, Entity, EntityGone
 from .owners import Owners, Tables
 from .protocol.refusal import Reason, Refusal
-from .protocol.session import Admission, Destination, Event, Session, State
+from .protocol.session import Admission, Event, Session, State
 from .protocol.wire import (
     PROTOCOL,
     Ack,
@@ -37,20 +37,6 @@ from .turns import Body, Turns
 #: What crashes left in BITS-Sessions and is no session goes after this time, and what
 #: is kept of closed sessions, whose Close may come again ([MC-BUP] 3.1.6.2).
 LITTER_AGE = timedelta(hours=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who sent a packet, and where to.
-
-    Attributes:
-        user: signed-in name; None for anonymous.
-        address: of the client, for the log and for limits, never for identity.
-    """
-
-    user: str | None
-    address: str
-    destination: Destination
 
 
 def _now() -> datetime:
@@ -304,7 +290,7 @@ class Sessions:
         try:
             async with self._turns.take(named):
                 try:
-                    entity = await self._open(named, patient=False)
+                    entity = await self._open(named)
                 except Busy:
                     return
                 except Refusal:
@@ -331,16 +317,14 @@ class Sessions:
             body: what the packet brings.
             gone: what to say when the session's bytes were lost.
         """
+        if self._turns.busy(named):
+            # Nobody else may cut short the body that is being received.
+            await self._disk.check(named, caller.check)
         async with self._turns.take(named, body):
-            entity = await self._open(named, gone=gone)
+            entity = await self._open(named, caller, gone=gone)
             try:
                 session = entity.session
-                if session.user != caller.user:
-                    detail = f"{named} is of another user"
-                    raise Refusal(Reason.SESSION_NOT_FOUND, detail)
-                if session.destination != caller.destination:
-                    detail = f"{named} is for {session.destination!r}"
-                    raise Refusal(Reason.SESSION_NOT_FOUND, detail)
+                caller.check(named, session.user, session.destination)
                 yield entity
             finally:
                 entity.close()
@@ -348,13 +332,17 @@ class Sessions:
     async def _open(
         self,
         named: SessionId,
+        caller: Caller | None = None,
         *,
         gone: Reason = Reason.SESSION_NOT_FOUND,
-        patient: bool = True,
     ) -> Entity:
-        """The session's entity, locked, unless it expired."""
+        """The session's entity, locked, unless it expired.
+
+        For a caller another process is waited for that serves it.
+        """
         try:
-            entity = await self._disk.open(named, patient=patient)
+            check = None if caller is None else caller.check
+            entity = await self._disk.open(named, check)
         except EntityGone as error:
             await self._drop(named)
             raise Refusal(gone, str(error)) from None

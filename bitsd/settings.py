@@ -7,16 +7,18 @@ protocol-notes/settings.md is checked against them.
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal, NewType
+from typing import Annotated, Literal, NewType, TypeAlias
 
 import msgspec
+
+from .access import EVERYONE
 
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
 
-EVERYONE = "*"
-
+#: Ways to sign in.
+Authentication: TypeAlias = Literal["negotiate", "ntlm", "basic", "certificate"]
 
 Size = NewType("Size", int)
 """Bytes."""
@@ -25,10 +27,6 @@ Size = NewType("Size", int)
 def setting(help_text: str, *, at_least: int | None = None) -> msgspec.Meta:
     """The help of a setting, and its smallest number."""
     return msgspec.Meta(description=help_text, ge=at_least)
-
-
-#: Help that `config` takes for "the schema knows it, this version cannot do it".
-LATER = msgspec.Meta(extra={"later": True})
 
 
 class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -124,14 +122,26 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Path, setting("its folder; published files are there under their final names")
     ]
     read: Annotated[
-        tuple[str, ...], setting('who may download: `["*"]` everyone, `[]` nobody')
+        tuple[str, ...],
+        setting(
+            'who may download: `"*"` everyone, `"@users"` who signs in, `"@GROUP"`, '
+            "names; `[]` nobody"
+        ),
     ] = (EVERYONE,)
     write: Annotated[
-        tuple[str, ...], setting('who may upload: `["*"]` everyone, `[]` nobody')
+        tuple[str, ...],
+        setting(
+            "who may upload, likewise; whoever made an upload is the only one who can "
+            "go on with it"
+        ),
     ] = (EVERYONE,)
     authentication: Annotated[
-        tuple[str, ...], setting("ways to sign in, in the order offered"), LATER
-    ] = ()
+        tuple[Authentication, ...] | None,
+        setting(
+            'ways to sign in, in the order offered: `"negotiate"`, `"ntlm"`, '
+            '`"basic"`, `"certificate"`; all that can work here if not set'
+        ),
+    ] = None
     upload: Annotated[bool, setting("uploads are enabled (IIS: BITSUploadEnabled)")] = (
         False
     )
@@ -205,7 +215,7 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         bool, setting("uploads without sign-in from other machines")
     ] = False
     allow_basic_over_http: Annotated[
-        bool, setting("passwords over an unencrypted connection"), LATER
+        bool, setting("passwords over connections that others can read")
     ] = False
 
     @property
@@ -222,22 +232,34 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Listen(address="127.0.0.1:8080"),
     )
     directory: Annotated[tuple[Directory, ...], setting("folders")]
+    users: Annotated[
+        Path | None, setting("file of users and their passwords, of `bitsd passwd`")
+    ] = None
+    groups: Annotated[
+        dict[str, tuple[str, ...]],
+        setting('names of users by group, for `"@GROUP"` in `read` and `write`'),
+    ] = {}
+    keytab: Annotated[
+        Path | None,
+        setting("Kerberos keys of this server (`HTTP/NAME`); its users are ours, too"),
+    ] = None
     certificate: Annotated[
         tuple[CertificateRule, ...],
         setting("whose a certificate of a client is; the first rule that fits counts"),
     ] = ()
-    users: Annotated[Path | None, setting("file of users"), LATER] = None
-    groups: Annotated[dict[str, tuple[str, ...]], setting("users by group"), LATER] = {}
-    keytab: Annotated[Path | None, setting("Kerberos keys"), LATER] = None
     trusted_proxies: Annotated[
-        tuple[str, ...], setting("proxies whose X-Forwarded-For is believed"), LATER
+        tuple[str, ...],
+        setting(
+            "addresses and networks of proxies whose `X-Forwarded-For` or `Forwarded` "
+            'is believed, for log and limits; `"unix"` for unix sockets'
+        ),
     ] = ()
     allow_anonymous_uploads: Annotated[
         bool, setting("the same for every directory")
     ] = False
-    allow_basic_over_http: Annotated[
-        bool, setting("the same for every directory"), LATER
-    ] = False
+    allow_basic_over_http: Annotated[bool, setting("the same for every directory")] = (
+        False
+    )
     workers: Annotated[
         int,
         setting("processes that serve; one per core is a good number", at_least=1),

@@ -11,6 +11,8 @@ from asyncio import BaseTransport
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from . import tls_files
 from .tls_files import Material, TlsFiles, Unusable
 
@@ -34,6 +36,8 @@ class Handshake(ssl.SSLObject):
     """
 
     failure: ssl.SSLError | None = None
+    #: The certificate that we show, in DER.
+    ours = b""
 
     # The signature is that of the class above.
     def getpeercert(self, binary_form: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
@@ -117,13 +121,17 @@ class ServerContext(ssl.SSLContext):
         """
         material = tls_files.read(self._files, datetime.now(UTC))
         self._current = _context(material)
+        self._ours = material.chain[0].public_bytes(Encoding.DER)
         self.material = material
 
     # The arguments are those of the class above.
     def wrap_bio(self, *arguments: object, **named: object) -> ssl.SSLObject:
         """The TLS of a new connection."""
         # Passed on as they are.
-        return self._current.wrap_bio(*arguments, **named)  # type: ignore[arg-type]
+        made = self._current.wrap_bio(*arguments, **named)  # type: ignore[arg-type]
+        if isinstance(made, Handshake):
+            made.ours = self._ours
+        return made
 
 
 def _context(material: Material) -> ssl.SSLContext:

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Self
 
+from .access import same
+
 #: Longest name in characters, as in IIS.
 MAXIMUM_NAME = 300
 
@@ -63,6 +65,7 @@ class Users:
     """The users of a file, at the time when it was read.
 
     Attributes:
+        ntlm: somebody of them can sign in by NTLM.
         warnings: what is wrong about the file and no error, a sentence each.
     """
 
@@ -72,6 +75,7 @@ class Users:
         )
         hashes = (user.password for user in self._by_key.values())
         self._hashes = tuple(stored for stored in hashes if stored is not None)
+        self.ntlm = any(user.nt_hash for user in self._by_key.values())
         self.warnings = tuple(warnings)
 
     @classmethod
@@ -115,11 +119,6 @@ class Users:
         octets = same(name).encode("utf-8", "surrogatepass")
         drawn = hmac.digest(self._hashes[0].encode(), octets, "sha256")
         return self._hashes[int.from_bytes(drawn, "big") % len(self._hashes)]
-
-
-def same(name: str) -> str:
-    """What is the same for all spellings of a name: case does not count in Windows."""
-    return name.casefold()
 
 
 def wrong_name(name: str) -> str | None:

@@ -36,7 +36,10 @@ Message = Ready | Failed | Question
 
 
 def serve_alone(
-    config: Config, listeners: Listeners, ready: Callable[[], None]
+    config: Config,
+    listeners: Listeners,
+    ready: Callable[[], None],
+    again: Callable[[], Config] | None = None,
 ) -> None:
     """Serve from this process until a signal asks to stop.
 
@@ -44,12 +47,14 @@ def serve_alone(
         config: what to serve.
         listeners: open.
         ready: called once clients are served.
+        again: reads the configuration again; blocks.
 
     Raises:
         CannotStart: as `Server.start`.
     """
     with asyncio.Runner(loop_factory=loops.factory()) as runner:
-        runner.run(_serve(Server(config, listeners), ready, asyncio.Event()))
+        server = Server(config, listeners, again=again)
+        runner.run(_serve(server, ready, asyncio.Event()))
 
 
 async def _serve(
@@ -81,7 +86,11 @@ async def _serve(
 
 
 def serve_as_worker(
-    config: Config, listeners: Listeners, line: socket.socket, number: int
+    config: Config,
+    listeners: Listeners,
+    line: socket.socket,
+    number: int,
+    again: Callable[[], Config] | None = None,
 ) -> int:
     """Serve until a signal asks to stop or the supervisor is gone.
 
@@ -90,20 +99,25 @@ def serve_as_worker(
         listeners: those of all workers.
         line: to the supervisor; for whole messages (SOCK_SEQPACKET).
         number: from 0; the first one also looks after old sessions.
+        again: reads the configuration again; blocks.
 
     Returns:
         The exit code.
     """
     with asyncio.Runner(loop_factory=loops.factory()) as runner:
-        return runner.run(_work(config, listeners, line, number))
+        return runner.run(_work(config, listeners, line, number, again))
 
 
 async def _work(
-    config: Config, listeners: Listeners, line: socket.socket, number: int
+    config: Config,
+    listeners: Listeners,
+    line: socket.socket,
+    number: int,
+    again: Callable[[], Config] | None,
 ) -> int:
     stop = asyncio.Event()
     supervisor = Supervising(line, stop.set)
-    server = Server(config, listeners, supervisor.ask, number)
+    server = Server(config, listeners, supervisor.ask, number, again)
     try:
         await _serve(server, lambda: supervisor.tell(Ready()), stop)
     except CannotStart as error:

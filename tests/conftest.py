@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from blockbuster import blockbuster_ctx
-from sites import CONFIG, Application, Serve, Site
+from sites import CONFIG, EVERYBODY, Application, Serve, Site
 from wire_client import Line
 
 from bitsd import loops
@@ -29,9 +29,12 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
     """Start a server with settings added to the file or to its directory."""
     started_sites: list[Site] = []
 
-    async def started(*, directory: str = "", top: str = "") -> Site:
+    async def started(
+        *, directory: str = "", top: str = "", who: str = EVERYBODY
+    ) -> Site:
         config = tmp_path / "bitsd.toml"
-        config.write_text(CONFIG.format(top=top, directory=directory), "utf-8")
+        text = CONFIG.format(top=top, directory=directory, who=who)
+        config.write_text(text, "utf-8")
         site = Site(config)
         site.folder.mkdir(exist_ok=True)
         started_sites.append(site)

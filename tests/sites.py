@@ -13,6 +13,8 @@ from bitsd.connection import Connection
 from bitsd.listeners import Listeners
 from bitsd.server import Server
 
+EVERYBODY = 'read = ["*"]\nwrite = ["*"]'
+
 CONFIG = """
 {top}
 [[listen]]
@@ -21,8 +23,7 @@ address = "127.0.0.1:0"
 [[directory]]
 url = "/in"
 path = "in"
-read = ["*"]
-write = ["*"]
+{who}
 upload = true
 {directory}
 """

@@ -16,6 +16,7 @@ from typing import NoReturn
 import pytest
 from msgspec import structs
 
+from bitsd.caller import Caller
 from bitsd.config import Directory
 from bitsd.destination import Folder
 from bitsd.disk import Disk
@@ -23,7 +24,7 @@ from bitsd.protocol.refusal import Reason, Refusal
 from bitsd.protocol.session import Admission, Destination, Session
 from bitsd.protocol.wire import Ack, CancelSession, CloseSession, Fragment, SessionId
 from bitsd.record import BOOT, Keeping
-from bitsd.sessions import Caller, Sessions
+from bitsd.sessions import Sessions
 from bitsd.turns import Body
 
 ID = SessionId("{11111111-2222-4333-8444-555555555555}")

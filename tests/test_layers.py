@@ -34,30 +34,31 @@ LAYERS: dict[str, set[str]] = {
     "loops": {"journal"},
     "batches": set(),
     "quantities": set(),
-    "settings": {"quantities"},
-    "tls": set(),
+    "access": set(),
+    "forwarded": set(),
+    "settings": {"access", "quantities"},
     "md4": set(),
-    "users": set(),
-    "passwords": {"users"},
     "outcome": set(),
     "ntlm": {"md4", "outcome"},
     "kerberos": {"outcome"},
     "spnego": {"outcome"},
     "negotiate": {"kerberos", "ntlm", "outcome", "spnego"},
-    "passwd": {"ntlm", "passwords", "users"},
-    "rules": {"quantities", "settings", "tls"},
-    "config": {"quantities", "rules", "settings"},
+    "users": {"access"},
+    "passwords": {"access", "users"},
+    "passwd": {"access", "ntlm", "passwords", "users"},
     "certificates": {"settings"},
     "tls_files": {"certificates", "settings"},
     "tls": {"tls_files"},
-    "rules": {"certificates", "quantities", "settings", "tls", "tls_files"},
-    "config": {"quantities", "rules", "settings", "tls_files"},
+    "offers": {"access", "forwarded", "kerberos", "settings", "users"},
+    "rules": {"access", "certificates", "offers", "settings", "tls", "tls_files"},
+    "config": {"access", "quantities", "rules", "settings", "tls_files"},
     "systemd": set(),
     "listeners": {"config", "systemd", "tls", "tls_files"},
-    "explain": {"protocol.refusal", "codes"},
+    "advice": {"protocol.refusal", "codes"},
+    "explain": {"protocol.refusal", "advice", "codes"},
     "destination": PROTOCOL | {"cached"},
     "crowd": set(),
-    "attempts": {"crowd", "users"},
+    "attempts": {"access", "crowd", "users"},
     "spool": PROTOCOL,
     "owners": PROTOCOL | {"config", "spool"},
     "record": PROTOCOL | {"cached"},
@@ -70,9 +71,11 @@ LAYERS: dict[str, set[str]] = {
     "notify": PROTOCOL | {"journal", "config"},
     "delivery": PROTOCOL | {"config", "destination", "disk", "entity", "notify"},
     "census": PROTOCOL | {"batches", "disk", "journal", "owners", "record"},
+    "caller": PROTOCOL,
     "sessions": PROTOCOL
     | {
         "batches",
+        "caller",
         "census",
         "config",
         "delivery",
@@ -84,13 +87,19 @@ LAYERS: dict[str, set[str]] = {
     | {"owners", "record", "turns"},
     "answer": PROTOCOL,
     "parser": set(),
-    "connection": PROTOCOL | {"answer", "crowd", "journal", "parser", "tls"},
+    "line": {"crowd", "negotiate", "settings", "tls", "users"},
+    "signin": PROTOCOL
+    | {"access", "attempts", "certificates", "journal", "line", "negotiate", "outcome"}
+    | {"passwords", "settings", "users"},
+    "connection": PROTOCOL
+    | {"answer", "crowd", "forwarded", "journal", "line", "parser", "tls"},
     "body": PROTOCOL | {"connection"},
     "pieces": {"cached", "ranges"},
     "download": {"answer", "journal", "pieces", "ranges"},
     "routes": PROTOCOL
-    | {"body", "config", "connection", "crowd", "destination", "disk", "download"}
-    | {"journal", "owners", "sessions"},
+    | {"access", "answer", "body", "caller", "config", "connection", "crowd"}
+    | {"destination", "disk", "download", "forwarded", "journal", "offers", "owners"}
+    | {"line", "sessions", "signin"},
 }
 LAYERS["server"] = set(LAYERS) - {"__init__"}
 LAYERS["worker"] = {"config", "journal", "listeners", "loops", "owners", "server"}

@@ -11,6 +11,7 @@ import pytest
 
 from bitsd.config import Config, ConfigError, from_table
 from bitsd.destination import SESSIONS
+from bitsd.offers import sign_in
 from bitsd.rules import MAXIMUM_HOST_ID, MAXIMUM_URL
 from bitsd.settings import Listen
 
@@ -29,6 +30,13 @@ def listen(address: str) -> str:
 
 def directory(url: str = "/in", path: str = "in", more: str = "") -> str:
     return f"[[directory]]\nurl = '{url}'\npath = '{path}'\n{more}\n"
+
+
+USERS = 'users = "users"\n'
+
+
+def make_users(base: Path) -> None:
+    (base / "users").write_text("alice:*\n")
 
 
 def loaded(text: str, base: Path) -> Config:
@@ -416,13 +424,120 @@ def test_sessions_behind_a_link_to_a_closed_folder_are_told(shared):
 
 
 @pytest.mark.parametrize("key", ["read", "write"])
-def test_names_of_users_are_for_a_later_version(base, key):
-    text = directory(more=f'{key} = ["*", "alice", "@users"]')
+@pytest.mark.parametrize("name", ["", " ", "@", "a:b", "**", "a\\nb", "@@a", "@*"])
+def test_what_is_no_name_in_a_list_is_told(base, key, name):
+    text = directory(more=f'{key} = ["*", "{name}"]')
+    shown = name.replace("\\n", "\n")
 
     assert problems(text, base) == [
-        f"directory[0].{key}: {name!r} is not available yet; "
-        'give ["*"] for everyone or [] for nobody'
-        for name in ("alice", "@users")
+        (
+            f'directory[0].{key}: {shown!r} is no name; give "*" for everyone, '
+            '"@users" for who signs in, "@GROUP" or the name of a user'
+        )
+    ]
+
+
+@pytest.mark.parametrize("group", ["users", "", "@a", "*", "a:b"])
+def test_what_cannot_be_a_group_is_told(base, group):
+    text = f'groups = {{ "{group}" = [] }}\n{directory()}'
+
+    assert problems(text, base) == [f"groups: {group!r} cannot be the name of a group"]
+
+
+@pytest.mark.parametrize("member", ["*", "@other", ""])
+def test_groups_have_users_and_no_groups(base, member):
+    text = f'groups = {{ imaging = ["alice", "{member}"] }}\n{directory()}'
+
+    assert problems(text, base) == [
+        f"groups.imaging: {member!r} is not the name of a user"
+    ]
+
+
+def test_group_of_a_list_has_to_be_there(base):
+    make_users(base)
+    text = USERS + directory(more="read = ['@imagign']")
+
+    assert problems(text, base) == ["directory[0].read: no group 'imagign' in groups"]
+
+
+@pytest.mark.parametrize("key", ["read", "write"])
+@pytest.mark.parametrize("entry", ["alice", "@users"])
+def test_where_names_are_listed_there_is_a_way_to_sign_in(base, key, entry):
+    text = directory(more=f'{key} = ["{entry}"]')
+
+    assert problems(text, base) == [
+        (
+            f"directory[0].{key}: nobody can sign in; "
+            "set users, keytab, or client_ca of a [[listen]]"
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("way", "needed"),
+    [
+        ("basic", "needs users"),
+        ("ntlm", "needs users"),
+        ("negotiate", "needs users or keytab"),
+        ("certificate", "needs client_ca of a [[listen]]"),
+    ],
+)
+def test_a_way_to_sign_in_says_what_it_lacks(base, way, needed):
+    text = directory(more=f'authentication = ["{way}"]')
+
+    assert problems(text, base) == [f'directory[0].authentication: "{way}": {needed}']
+
+
+def test_users_make_all_of_their_ways_possible(base):
+    make_users(base)
+    text = USERS + directory(more="write = ['alice']")
+    config = loaded(text, base)
+
+    assert [*sign_in(config, config.directory[0])] == ["negotiate", "ntlm", "basic"]
+
+
+def test_the_order_of_the_ways_is_as_it_is_written(base):
+    make_users(base)
+    text = USERS + directory(more="authentication = ['basic', 'ntlm']")
+    config = loaded(text, base)
+
+    assert [*sign_in(config, config.directory[0])] == ["basic", "ntlm"]
+
+
+def test_without_users_nobody_is_asked(base):
+    config = loaded(directory(), base)
+
+    assert not [*sign_in(config, config.directory[0])]
+
+
+def test_file_of_users_is_read(base):
+    (base / "users").write_text("alice:secret\n")
+    text = USERS + directory()
+
+    assert problems(text, base) == [
+        (
+            f"users: {base / 'users'}: line 1: the password of alice is not kept by "
+            "Argon2id or bcrypt: set it again with `bitsd passwd`"
+        )
+    ]
+
+
+def test_keytab_has_to_be_there(base):
+    text = f'keytab = "keys"\n{directory()}'
+
+    assert problems(text, base) == [
+        f"keytab: cannot read {base / 'keys'}: No such file or directory"
+    ]
+
+
+def test_trusted_proxies_are_addresses(base):
+    text = f'trusted_proxies = ["::1", "unix", "proxy.example"]\n{directory()}'
+
+    assert problems(text, base) == [
+        (
+            "trusted_proxies: 'proxy.example' does not appear to be an IPv4 or IPv6 "
+            'network; give an address, a network such as "10.0.0.0/8", or "unix"'
+        )
     ]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from bitsd import quantities
 from bitsd.config import ConfigError, load, warnings
-from bitsd.settings import LATER, CertificateRule, Config, Directory, Listen
+from bitsd.settings import CertificateRule, Config, Directory, Listen
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "protocol-notes" / "settings.md").read_text("utf-8")
@@ -60,13 +60,13 @@ def default(field: msgspec.structs.FieldInfo) -> str:
 
 
 def meaning(field: msgspec.structs.FieldInfo) -> str:
-    kind, meta, *rest = get_args(field.type)
+    kind, meta = get_args(field.type)
     text = meta.description
     if get_origin(kind) is Literal:
         text += "; give " + " or ".join(f"`{toml(value)}`" for value in get_args(kind))
     if meta.ge is not None:
         text += f"; at least {meta.ge}"
-    return f"{text} (not available yet)" if LATER in rest else text
+    return text
 
 
 def row(field: msgspec.structs.FieldInfo) -> str:

@@ -54,8 +54,12 @@ class Reason(Enum):
     REPLY_URL_TOO_LONG = _Row(
         400, Hresult.INVALID_ARGUMENT, _APPLICATION, "the reply URL is too long"
     )
+    SIGN_IN = _Row(401, None, _SERVER, "signing in is needed")
+    NOT_PERMITTED = _Row(
+        403, Hresult.ACCESS_DENIED, _SERVER, "the user may not do this here"
+    )
     ACCESS_DENIED = _Row(
-        403, Hresult.ACCESS_DENIED, _SERVER, "the caller may not upload here"
+        403, Hresult.ACCESS_DENIED, _SERVER, "the server may not write there"
     )
     EXISTS = _Row(
         403, Hresult.ACCESS_DENIED, _SERVER, "the file exists and overwrite is off"
@@ -93,6 +97,7 @@ class Reason(Enum):
     TOO_MANY_SESSIONS = _Row(503, None, _SERVER, "sessions_per_user is reached")
     SPOOL_FULL = _Row(503, None, _SERVER, "maximum_spool_size is reached")
     TOO_MANY_REQUESTS = _Row(503, None, _SERVER, "requests_per_second is reached")
+    TOO_MANY_FAILURES = _Row(503, None, _SERVER, "signing in failed too often")
     LOW_SPACE = _Row(503, None, _SERVER, "minimum_free_space is reached")
     STOPPING = _Row(503, None, _SERVER, "the server is stopping")
 

@@ -36,7 +36,7 @@ from hostile_targets import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from processes import Running
-from sites import CONFIG, Site
+from sites import CONFIG, EVERYBODY, Site
 from store_kit import cannot_run
 from wire_client import Answer, Line, close, create, fetch, fragment
 
@@ -64,7 +64,9 @@ def around(tmp_path: Path) -> Iterator[Path]:
 async def site(around: Path) -> AsyncIterator[Site]:
     """A server that takes all, so that nothing but the path is in the way."""
     site = Site(around / "bitsd.toml")
-    site.config.write_text(CONFIG.format(top="", directory=TAKES_ALL), "utf-8")
+    site.config.write_text(
+        CONFIG.format(top="", directory=TAKES_ALL, who=EVERYBODY), "utf-8"
+    )
     await site.start()
     yield site
     await site.lines.hang_up()
@@ -257,7 +259,9 @@ async def test_kernel_saw_no_path_outside(around: Path):
     if shutil.which("strace") is None:
         cannot_run("strace is not installed")
     config, log = around / "bitsd.toml", around / "log"
-    config.write_text(CONFIG.format(top="", directory=TAKES_ALL), "utf-8")
+    config.write_text(
+        CONFIG.format(top="", directory=TAKES_ALL, who=EVERYBODY), "utf-8"
+    )
     options = "-f -y -s 9000 -e trace=%file -e signal=none -o"
     process = await asyncio.create_subprocess_exec(
         "strace",

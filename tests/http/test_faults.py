@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from sites import CONFIG, Serve, Site
+from sites import CONFIG, EVERYBODY, Serve, Site
 from store_kit import small_disk
 from wire_client import Line, Lines, create, fetch, fragment, ping, until
 
@@ -101,7 +101,7 @@ async def test_sweep_that_fails_is_logged_and_goes_on(serve: Serve, caplog):
 
 async def test_folder_that_cannot_hold_sessions_is_one_line(tmp_path: Path):
     config = tmp_path / "bitsd.toml"
-    config.write_text(CONFIG.format(top="", directory=""), "utf-8")
+    config.write_text(CONFIG.format(top="", directory="", who=EVERYBODY), "utf-8")
     (tmp_path / "in").mkdir()
     site = Site(config)
     await site.start()

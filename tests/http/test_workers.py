@@ -199,7 +199,7 @@ async def test_hangup_is_passed_on_to_all(running: Running):
         assert (await line.ask(ping(TARGET))).status == 200
     _code, err = await running.end(signal.SIGTERM)
 
-    assert err.count("nothing-to-reload") == 2
+    assert err.count("INFO reloaded") == 2
 
 
 async def test_worker_that_cannot_start_is_one_line(config: Path):

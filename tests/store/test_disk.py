@@ -366,10 +366,14 @@ async def test_impatient_one_finds_the_session_of_another_process_busy(disk: Dis
     disk.create(new_session())
     theirs = await disk.open(ID)
     with pytest.raises(Busy):
-        await disk.open(ID, patient=False)
+        await disk.open(ID)
     theirs.close()
 
-    (await disk.open(ID, patient=False)).close()
+    (await disk.open(ID)).close()
+
+
+def mine(_named: SessionId, _user: str | None, _wanted: str) -> None:
+    """Whose packet it is: of a caller whose session this is."""
 
 
 async def test_patient_one_is_heard_by_another_process_and_follows(disk: Disk):
@@ -378,7 +382,7 @@ async def test_patient_one_is_heard_by_another_process_and_follows(disk: Disk):
     body = Chunks(b"abc", stalls=True)
     receiving = asyncio.create_task(theirs.append(Admission(0, 50), body))
     await body.arrived.wait()
-    opening = asyncio.create_task(disk.open(ID))
+    opening = asyncio.create_task(disk.open(ID, mine))
     assert await receiving == len(HELD) + 3
     assert body.ended is Reason.SUPERSEDED
     assert not opening.done()
@@ -404,7 +408,7 @@ async def test_body_that_nobody_waits_for_is_received_on(disk: Disk):
 async def test_patient_one_learns_that_another_process_ended_the_session(disk: Disk):
     disk.create(new_session())
     theirs = await disk.open(ID)
-    opening = asyncio.create_task(disk.open(ID))
+    opening = asyncio.create_task(disk.open(ID, mine))
     await asyncio.sleep(3 * KNOCK_SECONDS)
     await disk.delete(ID)
     theirs.close()
@@ -455,11 +459,11 @@ async def test_step_that_is_under_way_keeps_others_out_after_a_cancellation(
         await task
     entity.close()
     with pytest.raises(Busy):
-        await disk.open(ID, patient=False)
+        await disk.open(ID)
     going.set()
     await until(lambda: handles() == before)
 
-    (await disk.open(ID, patient=False)).close()
+    (await disk.open(ID)).close()
 
 
 async def test_nobody_knocks_where_no_session_is(disk: Disk, folder):

@@ -25,9 +25,10 @@ from store_kit import (
 
 from bitsd import journal
 from bitsd.batches import BATCH
+from bitsd.caller import Caller
 from bitsd.protocol.refusal import Reason
 from bitsd.protocol.wire import CancelSession, SessionId
-from bitsd.sessions import LITTER_AGE, Caller, Sessions
+from bitsd.sessions import LITTER_AGE, Sessions
 
 ENTITY = bytes(range(250)) * 400
 HELD = 10_000

@@ -32,11 +32,12 @@ from hypothesis.stateful import (
 )
 
 from bitsd import loops
+from bitsd.caller import Caller
 from bitsd.config import Directory
 from bitsd.protocol.refusal import Reason, Refusal
 from bitsd.protocol.session import Destination
 from bitsd.protocol.wire import Ack, CancelSession, CloseSession, Fragment, SessionId
-from bitsd.sessions import LITTER_AGE, Caller, Sessions
+from bitsd.sessions import LITTER_AGE, Sessions
 
 #: BITSD_LONG=1 runs fifty times as many examples, other ones each time.
 LONG = os.environ.get("BITSD_LONG") == "1"
@@ -408,7 +409,24 @@ class SessionsMachine(RuleBasedStateMachine):
         named = data.draw(st.sampled_from(self.created), label="session")
         owner = data.draw(st.sampled_from(OWNERS), label="owner")
         name = data.draw(st.sampled_from(NAMES), label="name")
-        self._send(named, [Sent(kind, caller(owner, name), 0, b"!", 1, 1)])
+        sent = Sent(kind, caller(owner, name), 0, b"!", 1, 1)
+        upload = self.model.uploads.get(named)
+        if (
+            upload is None
+            or named not in self.flights
+            or same(upload.caller, sent.caller)
+        ):
+            self._send(named, [sent])
+        else:
+            answer = self.runner.run(self._turned_away(named, sent))
+
+            assert answer is Reason.SESSION_NOT_FOUND
+            assert not self.flights[named].done()
+
+    async def _turned_away(self, named: SessionId, sent: Sent) -> Outcome:
+        """The answer to a stranger, while the body of the right one is awaited."""
+        parcel = Parcel(sent.body, sent.chunk, sent.ending)
+        return await outcome(asyncio.create_task(self._answer(named, sent, parcel)))
 
     def _send(
         self, named: SessionId, packets: list[Sent], room: int | None = None

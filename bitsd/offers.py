@@ -1,0 +1,95 @@
+"""Which ways to sign in are offered where, and what is wrong with lists of names."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import assert_never, get_args
+
+from . import forwarded, kerberos
+from .access import ANY_USER, EVERYONE, GROUP
+from .settings import Authentication, Config, Directory
+from .users import Users
+
+
+def sign_in(config: Config, directory: Directory) -> Iterator[Authentication]:
+    """The ways to sign in that a directory offers, in order."""
+    ways = directory.authentication
+    if ways is not None:
+        yield from ways
+        return
+    yield from (way for way in get_args(Authentication) if _lacks(config, way) is None)
+
+
+def _lacks(config: Config, way: Authentication) -> str | None:
+    """What a way to sign in lacks here; None if it can be offered."""
+    match way:
+        case "certificate":
+            with_ca = any(listen.client_ca for listen in config.listen)
+            return None if with_ca else "needs client_ca of a [[listen]]"
+        case "basic" | "ntlm":
+            return None if config.users else "needs users"
+        case "negotiate":
+            known = config.users or config.keytab
+            return None if known else "needs users or keytab"
+        case _:
+            assert_never(way)
+
+
+def _is_name(name: str) -> bool:
+    """What can be the name of a user or of a group."""
+    special = name.startswith((GROUP, EVERYONE)) or ":" in name
+    return bool(name.strip()) and name.isprintable() and not special
+
+
+def _group_problems(groups: Mapping[str, Iterable[str]]) -> Iterator[str]:
+    for group, members in groups.items():
+        if not _is_name(group) or GROUP + group == ANY_USER:
+            yield f"groups: {group!r} cannot be the name of a group"
+        for member in members:
+            if not _is_name(member):
+                yield f"groups.{group}: {member!r} is not the name of a user"
+
+
+def problems(config: Config) -> Iterator[str]:
+    """A line for each setting of sign-in that cannot be used."""
+    yield from _group_problems(config.groups)
+    for entry in config.trusted_proxies:
+        if problem := forwarded.problem(entry):
+            yield f"trusted_proxies: {problem}"
+    if config.users is not None:
+        try:
+            Users.load(config.users)
+        except ValueError as error:
+            yield f"users: {error}"
+    if config.keytab is not None:
+        try:
+            kerberos.check(config.keytab)
+        except ValueError as error:
+            yield str(error)
+
+
+def list_problems(directory: Directory) -> Iterator[str]:
+    """A line for each entry of `read` and `write` that can be none."""
+    for key in ("read", "write"):
+        for name in getattr(directory, key):
+            if name != EVERYONE and not _is_name(name.removeprefix(GROUP)):
+                yield (
+                    f'{key}: {name!r} is no name; give "*" for everyone, "@users" for '
+                    'who signs in, "@GROUP" or the name of a user'
+                )
+
+
+def problems_with(config: Config, directory: Directory) -> Iterator[str]:
+    """A line for each list, or way to sign in, that what else is set does not fit."""
+    for key in ("read", "write"):
+        entries = getattr(directory, key)
+        for entry in entries:
+            group = entry.removeprefix(GROUP)
+            if entry not in (group, ANY_USER) and group not in config.groups:
+                yield f"{key}: no group {group!r} in groups"
+        if entries and EVERYONE not in entries and not any(sign_in(config, directory)):
+            yield (
+                f"{key}: nobody can sign in; set users, keytab, or client_ca of a "
+                "[[listen]]"
+            )
+    for way in directory.authentication or ():
+        if needed := _lacks(config, way):
+            yield f'authentication: "{way}": {needed}'
