@@ -20,7 +20,7 @@ from pathlib import Path
 from .access import same
 from .ntlm import nt_hash
 from .passwords import hashed
-from .users import ABSENT, DISABLED, NT_FIELD, Users, is_user, wrong_name
+from .users import ABSENT, DISABLED, NT_FIELD, Users, wrong_name
 
 
 class _Refused(Exception):
@@ -244,7 +244,7 @@ def _place(lines: list[str], user: str) -> slice:
     found = [
         number
         for number, line in enumerate(lines)
-        if is_user(line) and same(_entry(line).name) == same(user)
+        if same(_entry(line).name) == same(user)
     ]
     if len(found) > 1:
         numbers = " and ".join(str(number + 1) for number in found)

@@ -137,11 +137,6 @@ def wrong_name(name: str) -> str | None:
     return None
 
 
-def is_user(line: str) -> bool:
-    """Whether a line is about a user: it is neither a comment nor empty."""
-    return not line.startswith("#") and bool(line.strip())
-
-
 def parsed(line: str) -> User:
     """The user of a line.
 
@@ -187,7 +182,7 @@ def _users(octets: bytes, path: Path) -> Iterator[User]:
     for number, raw in enumerate(octets.split(b"\n"), 1):
         try:
             line = raw.decode()
-            if not is_user(line):
+            if line.startswith("#") or not line.strip():
                 continue
             user = parsed(line)
         except UnicodeDecodeError:

@@ -189,6 +189,17 @@ def test_no_more_is_remembered_than_there_is_room_for():
     assert (HERE, "user9") not in attempts._signed_in
 
 
+def test_who_is_heard_again_is_remembered_for_longer_than_who_is_not():
+    attempts = Attempts()
+    names = [f"name{number}" for number in range(MAXIMUM_ENTRIES + 1)]
+    for name in [*names[:-1], names[0], names[-1]]:
+        attempts.failed(HERE, name, 100.0)
+        attempts.succeeded(THERE, name)
+
+    for table in (attempts._of_name._tries, {name for _, name in attempts._signed_in}):
+        assert [name in table for name in names[:3]] == [True, False, True]
+
+
 def test_long_name_takes_no_more_room_than_the_longest_that_is_a_users():
     attempts = Attempts()
     attempts.failed(HERE, "x" * 60_000, 100.0)

@@ -258,6 +258,13 @@ def test_file_that_cannot_be_is_one_line(tmp_path, capsys, path, says):
     assert re.search(says, err)
 
 
+def test_wrong_file_is_said_before_a_password_is_asked_for(passwd, file, capsys):
+    file.mkdir()
+
+    assert passwd("alice", password=b"") == 1
+    assert "is not a file" in capsys.readouterr().err
+
+
 def test_link_stays_and_its_target_changes(tmp_path, file, passwd):
     (tmp_path / "real").mkdir()
     file.symlink_to("real/users")

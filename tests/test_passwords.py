@@ -216,6 +216,14 @@ async def test_only_what_is_the_same_shares_a_hash(passwords, hashes, one, other
     assert len(hashes.computed) == 2
 
 
+async def test_name_cannot_be_read_as_the_hash_of_another(passwords, hashes):
+    sent = [("alice", "hash of secret\0a"), ("alice\0hash of secret", "a")]
+    checks = (passwords.check(Users([ALICE]), *one) for one in sent)
+    await asyncio.gather(*checks)
+
+    assert len(hashes.computed) == 2
+
+
 async def test_client_that_hangs_up_takes_the_answer_from_no_other(passwords, hashes):
     hashes.free.clear()
     one, other = [
