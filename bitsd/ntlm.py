@@ -237,8 +237,8 @@ class Handshake:
 
     def _proven(self, answer: _Authenticate, name: str) -> bytes:
         """The session key; as much is computed for a user that there is not."""
-        hashed, nobodys = self._hash_of(name), secrets.token_bytes(16)
-        key = response_key(hashed or nobodys, answer.user, answer.domain)
+        hashed = self._hash_of(name)
+        key = response_key(hashed or bytes(16), answer.user, answer.domain)
         nonce = self._challenge[24:32]
         proof, blob = answer.response[:_PROOF_SIZE], answer.response[_PROOF_SIZE:]
         expected = _hmac_md5(key, nonce + blob)

@@ -449,6 +449,17 @@ def answered(liar, **said):
     return made.step(liar.message(liar.response(), **said))
 
 
+@pytest.mark.parametrize("start", [0, 63, 250, 2**32 - 1])
+@pytest.mark.parametrize("at", [20, 28, 36, 52])
+def test_field_that_lies_outside_of_the_message_is_denied(at, start):
+    made, liar = handshake(), Liar(ALICE, domain="OFFICE")
+    answer = bytearray(liar.authenticate(made.step(liar.negotiate()).token))
+    struct.pack_into("<HHI", answer, at, 8, 8, start)
+
+    with denied("lies outside", None):
+        made.step(bytes(answer))
+
+
 def test_half_a_character_is_denied():
     with denied("half a character", None):
         answered(Liar(ALICE), user=b"abc")
