@@ -1,4 +1,4 @@
-"""Whose a client's certificate is, by rules in order.
+"""Whose a client's certificate is, by rules in order (protocol-notes/certificates.md).
 
 What is compared is what a CA has signed: text for text, code point for code point.
 TLS has found the certificate good before; here one that is odd is nobody's.

@@ -131,8 +131,7 @@ class Server:
         """
         async with self._reloading:
             for context in self._contexts():
-                if await _renew(context):
-                    _tell(context)
+                await _reload(context)
             if await self._reread():
                 journal.note("reloaded")
 
@@ -247,23 +246,31 @@ async def _accept(
 
 async def _renew(context: ServerContext) -> bool:
     """Read the files of an address again; whether they are what it has now."""
+    problems = await asyncio.to_thread(_problems, context)
+    for problem in problems:
+        journal.warn("tls-not-reloaded", detail=problem)
+    return not problems
+
+
+def _problems(context: ServerContext) -> list[str]:
     try:
-        await asyncio.to_thread(context.renew)
+        context.renew()
     except Unusable as error:
-        for problem in error.problems:
-            journal.warn("tls-not-reloaded", detail=problem)
-        return False
-    return True
+        return error.problems
+    return []
 
 
-def _tell(context: ServerContext) -> None:
+async def _reload(context: ServerContext) -> None:
+    if not await _renew(context):
+        return
     material = context.material
     journal.note(
         "tls-reloaded",
         certificate=material.files.certificate,
         expires=material.expires.isoformat(),
     )
-    for doubt in doubts(material, datetime.now(UTC)):
+    now = datetime.now(UTC)
+    for doubt in await asyncio.to_thread(lambda: [*doubts(material, now)]):
         journal.warn("tls", detail=doubt)
 
 

@@ -19,7 +19,7 @@ from .tls_files import Material, TlsFiles, Unusable
 #: What OpenSSL says in its own words, for people.
 _MEANINGS = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client sent no certificate",
-    "HTTP_REQUEST": "the client speaks HTTP without TLS",
+    "HTTP_REQUEST": "the client does not speak TLS",
     "NO_SHARED_CIPHER": "the client knows no cipher that is offered here",
     "UNSUPPORTED_PROTOCOL": "the client speaks neither TLS 1.2 nor 1.3",
     "WRONG_VERSION_NUMBER": "the client does not speak TLS",
@@ -86,8 +86,10 @@ def failure(transport: BaseTransport) -> str | None:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the client's certificate: {error.verify_message}"
     reason = error.reason or "no reason given"
-    words = reason.lower().replace("_", " ")
-    return _MEANINGS.get(reason, words.replace("alert", "the client refuses:"))
+    _version, alert, words = reason.partition("_ALERT_")
+    if alert:
+        return f"the client refuses: {words.lower().replace('_', ' ')}"
+    return _MEANINGS.get(reason, reason.lower().replace("_", " "))
 
 
 class ServerContext(ssl.SSLContext):

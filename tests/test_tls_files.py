@@ -22,7 +22,7 @@ from cryptography.x509.oid import ExtensionOID
 
 from bitsd.config import ConfigError, load, warnings
 from bitsd.settings import Listen
-from bitsd.tls import ServerContext
+from bitsd.tls import Handshake, ServerContext
 from bitsd.tls_files import TlsFiles, Unusable, covers, doubts, read
 
 ROOT = "CN=Root"
@@ -168,6 +168,24 @@ def test_key_of_another_kind_is_not_the_key(folder: Path):
 
     with pytest.raises(Unusable, match=r"alone\.key is not the key of"):
         ServerContext(TlsFiles(folder / "strange.pem", folder / "alone.key"))
+
+
+def test_nothing_goes_through_a_handshake_that_failed(folder: Path):
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ServerContext(TlsFiles(folder / "alone.pem", folder / "alone.key"))
+    handshake = context.wrap_bio(incoming, outgoing, server_side=True)
+    incoming.write(b"GET / HTTP/1.1\r\n\r\n")
+    handshake.do_handshake()
+    outgoing.read()
+
+    assert isinstance(handshake, Handshake)
+    assert handshake.failure is not None
+    for blocked in (handshake.read, lambda: handshake.write(b"x"), handshake.unwrap):
+        with pytest.raises(ssl.SSLWantReadError):
+            blocked()
+    assert handshake.getpeercert(binary_form=True) is None
+    assert (handshake.cipher(), handshake.compression()) == (None, None)
+    assert (handshake.pending(), outgoing.pending) == (0, 0)
 
 
 def own(folder: Path, **more: Path) -> TlsFiles:

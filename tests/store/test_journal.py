@@ -96,3 +96,20 @@ def test_any_value_is_one_line_of_printable_ascii(lines, value: str):
     assert message.isascii()
     assert message.isprintable()
     assert (json.loads(shown) if shown.startswith('"') else shown) == value
+
+
+def test_what_anyone_can_cause_is_told_a_few_times_in_a_while(lines):
+    seldom = journal.Seldom("knock")
+    for number in range(journal.FEW_IN_A_WHILE + 3):
+        seldom.note(100.0, number=number)
+    seldom.note(100.0 + journal.WHILE_SECONDS / 2, number="late")
+    assert len(lines.messages) == journal.FEW_IN_A_WHILE
+    seldom.note(100.0 + journal.WHILE_SECONDS, number="next")
+    seldom.note(100.0 + 2 * journal.WHILE_SECONDS, number="last")
+
+    assert lines.messages[0] == "knock number=0"
+    assert lines.messages[-3:] == [
+        "knock more=4",
+        "knock number=next",
+        "knock number=last",
+    ]
