@@ -408,7 +408,7 @@ async def test_with_a_mistake_the_old_files_stay(start: Start, client, caplog):
 
     assert await shown(site.url, context) == before
     assert await fate(site.url, client()) != "200"
-    key, missing, _refused = caplog.messages
+    key, missing, _reloaded, _refused = caplog.messages
     assert key.startswith('tls-not-reloaded detail="key: ')
     assert missing.startswith('tls-not-reloaded detail="client_ca: cannot read ')
 

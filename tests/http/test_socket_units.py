@@ -10,12 +10,14 @@ import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from authorities import Authority
+from cryptography.x509 import IPAddress
 from processes import Run, Running, rewrite
 from store_kit import cannot_run
-from test_tls import certify
 from wire_client import Line, ping, until
 
 ENTITY = bytes(range(250)) * 120
@@ -38,7 +40,8 @@ async def test_passed_socket_is_not_passed_on(run: Run, config: Path):
 
 
 async def test_passed_socket_speaks_tls_where_its_address_does(run: Run, config: Path):
-    certify(config.parent, "server")
+    authority = Authority()
+    authority.serve(IPAddress(ip_address("127.0.0.1"))).write(config.parent, "server")
     keys = 'certificate = "server.pem"\nkey = "server.key"\n\n[[directory]]'
     rewrite(config, "[[directory]]", keys)
     with socket.create_server(("127.0.0.1", 0)) as held_open:
@@ -46,7 +49,7 @@ async def test_passed_socket_speaks_tls_where_its_address_does(run: Run, config:
         rewrite(config, "127.0.0.1:0", f"{host}:{port}")
         running = await run("serve", "--config", str(config), passed=held_open.fileno())
         await running.hear(f"^listening on https://{host}:{port}$")
-        context = ssl.create_default_context(cafile=config.parent / "server.pem")
+        context = ssl.create_default_context(cadata=authority.pem.decode())
         line = Line(*await asyncio.open_connection(host, port, ssl=context))
         answer = await line.ask(ping("/in/"))
         await line.hang_up()
