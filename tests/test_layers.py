@@ -102,6 +102,15 @@ LAYERS: dict[str, set[str]] = {
     | {"line", "sessions", "signin"},
 }
 LAYERS["server"] = set(LAYERS) - {"__init__"}
+LAYERS |= {
+    "client.__init__": set(),
+    "client.options": {"protocol.wire"},
+    "client.trouble": set(),
+    "client.way": {"client.options", "client.trouble"},
+    "client.signin": set(),
+    "client.http": {"protocol.wire", "client.options", "client.signin"}
+    | {"client.trouble", "client.way"},
+}
 LAYERS["worker"] = {"config", "journal", "listeners", "loops", "owners", "server"}
 LAYERS["supervisor"] = {"config", "journal", "listeners", "owners", "worker"}
 LAYERS["cli"] = set(LAYERS) - {"__init__"}

@@ -1,0 +1,1 @@
+"""What sends files to BITS servers, and fetches them."""

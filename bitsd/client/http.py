@@ -1,0 +1,342 @@
+"""Requests to a server: its certificates, its sign-in, and what goes wrong on the way.
+
+Nothing of BITS is decided here but one thing: a connection is signed in with a Ping
+where the request itself has a body to carry, so that no body is sent twice.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from types import SimpleNamespace, TracebackType
+from typing import Self, TypeAlias
+
+from aiohttp import (
+    ClientError,
+    ClientResponse,
+    ClientSession,
+    ClientTimeout,
+    TCPConnector,
+    TraceConfig,
+    TraceConnectionCreateEndParams,
+)
+from multidict import CIMultiDict
+from yarl import URL
+
+from bitsd import SOFTWARE
+from bitsd.protocol.wire import METHOD, Field, Ping
+
+from .options import Options, add_options, options
+from .signin import CannotSignIn, Exchange, Scheme, basic, candidates, offers
+from .trouble import NoAnswer, no_answer
+from .way import is_loopback, proxy, tls
+
+__all__ = ["Http", "NoAnswer", "Options", "add_options", "options"]
+
+Body: TypeAlias = Callable[[], AsyncIterator[bytes]]
+"""Gives the bytes of a request from their start, each time that it is called."""
+
+#: Nobody who is there takes longer to accept a connection.
+CONNECT_SECONDS = 30.0
+
+#: A sign-in whose connection is lost is begun anew so many times.
+_SIGN_INS = 3
+
+_UNAUTHORIZED = 401
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    url: URL
+    headers: tuple[Field, ...]
+    body: Body | None = None
+
+    @property
+    def origin(self) -> URL:
+        return self.url.origin()
+
+    @property
+    def host(self) -> str:
+        return self.url.host_port_subcomponent or ""
+
+    def ping(self) -> "_Request":
+        return replace(self, headers=tuple(Ping().fields()), body=None)
+
+
+class _NotSignedIn(Exception):
+    """A body would have gone to a connection that is not signed in."""
+
+
+class _Sending:
+    """A body on its way.
+
+    Attributes:
+        over: all of it was sent.
+        refused: none of it was, for the connection is not signed in.
+    """
+
+    def __init__(self, body: Body, may_go: Callable[[], bool]) -> None:
+        self.over = False
+        self.refused = False
+        self._body = body
+        self._may_go = may_go
+
+    async def pieces(self, progress: Callable[[], None]) -> AsyncIterator[bytes]:
+        """The body; asked for when there is a connection, before the head is sent."""
+        if not self._may_go():
+            self.refused = True
+            raise _NotSignedIn
+        async for piece in self._body():
+            yield piece
+            progress()
+        self.over = True
+
+
+class Http:
+    """One connection at a time to a server, kept alive; a context manager."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._connections = 0
+        # Origins that get the password with every request; what others want of a
+        # connection; and those of them whose connection is signed in.
+        self._basic: set[URL] = set()
+        self._wanted: dict[URL, Scheme] = {}
+        self._signed_in: set[URL] = set()
+
+    async def __aenter__(self) -> Self:
+        """Read the certificates.
+
+        Raises:
+            NoAnswer: that does not work.
+        """
+        context = await asyncio.to_thread(tls, self._options)
+        trace = TraceConfig()
+        trace.on_connection_create_end.append(self._connected)
+        headers = CIMultiDict([("User-Agent", SOFTWARE)])
+        headers.update(self._options.headers)
+        patience = self._options.timeout_seconds
+        self._session = ClientSession(
+            connector=TCPConnector(limit=1, ssl=context),
+            headers=headers,
+            skip_auto_headers=("Accept-Encoding", "Content-Type"),
+            auto_decompress=False,
+            timeout=ClientTimeout(
+                sock_connect=min(CONNECT_SECONDS, patience), sock_read=patience
+            ),
+            trace_configs=[trace],
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close its connections."""
+        await self._session.close()
+
+    async def _connected(
+        self,
+        _session: ClientSession,
+        context: SimpleNamespace,
+        _parameters: TraceConnectionCreateEndParams,
+    ) -> None:
+        self._connections += 1
+        self._signed_in.discard(context.trace_request_ctx)
+
+    def request(
+        self,
+        method: str,
+        url: str | URL,
+        headers: Iterable[Field],
+        body: Body | None = None,
+    ) -> AbstractAsyncContextManager[ClientResponse]:
+        """The answer, whose body is still to be read; signs in when asked to.
+
+        Redirects of downloads are followed, and nobody is signed in at their end. An
+        answer that comes before the request's body is sent loses its own.
+
+        Args:
+            method: GET, HEAD or BITS_POST.
+            url: requoted where it holds what a URL cannot.
+            headers: with the Content-Length of the body.
+            body: may be called more than once.
+
+        Raises:
+            NoAnswer: there is none, or it breaks off while it is read.
+        """
+        return self._answer(_Request(method, URL(url), tuple(headers), body))
+
+    @asynccontextmanager
+    async def _answer(self, request: _Request) -> AsyncIterator[ClientResponse]:
+        patience = self._options.timeout_seconds
+        try:
+            response = await self._answered(request)
+        except (ClientError, TimeoutError) as error:
+            raise no_answer(error, request.host, patience) from error
+        try:
+            yield response
+        except ClientError as error:
+            raise no_answer(error, request.host, patience) from error
+        finally:
+            response.release()
+
+    async def _answered(self, request: _Request) -> ClientResponse:
+        wanted = self._wanted.get(request.origin)
+        if request.body is not None and wanted is not None:
+            return await self._sent_signed_in(wanted, request)
+        response = await self._send(request)
+        asked = response.status == _UNAUTHORIZED and request.origin not in self._basic
+        elsewhere = response.url.origin() != request.origin
+        if not asked or elsewhere or self._options.user is None:
+            return response
+        offered = offers(response.headers.getall("WWW-Authenticate", ()))
+        await _put_away(response)
+        return await self._challenged(request, offered)
+
+    async def _challenged(
+        self, request: _Request, offered: dict[str, str]
+    ) -> ClientResponse:
+        """The answer to a request that a server wants to be signed in for."""
+        problems = []
+        for scheme in candidates(offered, self._options.authentication):
+            try:
+                return await self._sent_signed_in(scheme, request)
+            except CannotSignIn as problem:
+                problems.append(str(problem))
+        named = ", ".join(sorted(offered)) or "no way that it names"
+        problems.append(f"it takes {named}, not {self._options.authentication}")
+        sentence = f"cannot sign in at {request.host}: {problems[0]}"
+        raise NoAnswer(sentence, final=True)
+
+    async def _sent_signed_in(
+        self, scheme: Scheme, request: _Request
+    ) -> ClientResponse:
+        if scheme == "basic":
+            self._allow_basic(request)
+            return await self._send(request)
+        self._wanted[request.origin] = scheme
+        if request.body is None:
+            return await self._sign_in(scheme, request)
+        for _ in range(_SIGN_INS):
+            if request.origin not in self._signed_in:
+                response = await self._sign_in(scheme, request.ping())
+                if response.status == _UNAUTHORIZED:
+                    return response
+                await _put_away(response)
+            try:
+                return await self._send(request)
+            except _NotSignedIn:
+                continue
+        raise _lost(request)
+
+    def _allow_basic(self, request: _Request) -> None:
+        """From now on send the password there, unless others can read it."""
+        if not self._options.user:
+            raise CannotSignIn("basic needs a name, as --user NAME")
+        if (
+            request.url.scheme != "https"
+            and self._options.authentication != "basic"
+            and not is_loopback(request.url.host or "")
+        ):
+            raise CannotSignIn(
+                "it takes basic only, which shows the password to the network; use "
+                "https, or say --auth basic if that does not matter"
+            )
+        self._basic.add(request.origin)
+
+    async def _sign_in(self, scheme: Scheme, request: _Request) -> ClientResponse:
+        """The answer to a request that carried tokens to and fro on one connection."""
+        user, password = self._options.user or "", self._options.password or ""
+        host = request.url.host or ""
+        for _ in range(_SIGN_INS):
+            exchange = await asyncio.to_thread(Exchange, scheme, user, password, host)
+            token = await asyncio.to_thread(exchange.authorization, "")
+            response = await self._send(request, token)
+            connection = self._connections
+            while not exchange.complete and (told := _token(response, scheme)):
+                await _put_away(response)
+                token = await asyncio.to_thread(exchange.authorization, told)
+                response = await self._send(request, token)
+            if response.status != _UNAUTHORIZED:
+                self._signed_in.add(request.origin)
+            # The tokens are about the connection that the first of them went to.
+            if self._connections == connection or response.status != _UNAUTHORIZED:
+                return response
+            await _put_away(response)
+        raise _lost(request)
+
+    async def _send(
+        self, request: _Request, token: str | None = None
+    ) -> ClientResponse:
+        headers = CIMultiDict(request.headers)
+        if request.method != METHOD:
+            headers.setdefault("Accept-Encoding", "identity")
+        if token is None and request.origin in self._basic:
+            token = basic(self._options.user or "", self._options.password or "")
+        if token is not None:
+            headers["Authorization"] = token
+        if request.body is None:
+            return await self._request(request, headers, None)
+        sending = _Sending(request.body, lambda: self._may_carry(request.origin))
+        try:
+            response = await self._with_body(request, headers, sending)
+        except ClientError:
+            if sending.refused:
+                raise _NotSignedIn from None
+            raise
+        if not sending.over:
+            response.close()
+        return response
+
+    async def _with_body(
+        self, request: _Request, headers: CIMultiDict[str], sending: _Sending
+    ) -> ClientResponse:
+        """Send a body; neither that nor the wait for the answer may stall."""
+        clock = asyncio.get_running_loop().time
+        patience = self._options.timeout_seconds
+        async with asyncio.timeout(patience) as limit:
+            pieces = sending.pieces(lambda: limit.reschedule(clock() + patience))
+            return await self._request(request, headers, pieces)
+
+    async def _request(
+        self,
+        request: _Request,
+        headers: CIMultiDict[str],
+        body: AsyncIterator[bytes] | None,
+    ) -> ClientResponse:
+        return await self._session.request(
+            request.method,
+            request.url,
+            headers=headers,
+            data=body,
+            allow_redirects=request.method != METHOD,
+            proxy=proxy(request.url),
+            trace_request_ctx=request.origin,
+        )
+
+    def _may_carry(self, origin: URL) -> bool:
+        return origin not in self._wanted or origin in self._signed_in
+
+
+async def _put_away(response: ClientResponse) -> None:
+    """Read an answer to its end, so that its connection can be used again."""
+    await response.read()
+    response.release()
+
+
+def _token(response: ClientResponse, scheme: Scheme) -> str:
+    """The server's part of a sign-in that goes on, or nothing."""
+    if response.status != _UNAUTHORIZED:
+        return ""
+    return offers(response.headers.getall("WWW-Authenticate", ())).get(scheme, "")
+
+
+def _lost(request: _Request) -> NoAnswer:
+    return NoAnswer(
+        f"the sign-in at {request.host} needs one connection, and each was lost; a "
+        "proxy between may share its connections, which NTLM cannot bear"
+    )

@@ -1,0 +1,67 @@
+"""The way to a server: whom to trust, and the proxy of the environment."""
+
+import ipaddress
+import ssl
+from urllib.request import getproxies, proxy_bypass
+
+from yarl import URL
+
+from .options import Options
+from .trouble import NoAnswer
+
+
+def tls(options: Options) -> ssl.SSLContext:
+    """Whom to trust, and with what certificate to go there.
+
+    Raises:
+        NoAnswer: a file of the options cannot be used.
+    """
+    context = ssl.create_default_context()
+    if options.ca is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            context.load_verify_locations(options.ca)
+        except OSError as error:
+            raise _unusable("--ca", options.ca, error) from error
+    if options.certificate is not None:
+        try:
+            context.load_cert_chain(options.certificate, options.key)
+        except OSError as error:
+            raise _unusable("--cert", options.certificate, error) from error
+    return context
+
+
+def _unusable(option: str, path: object, error: OSError) -> NoAnswer:
+    """The file of an option; ssl.SSLError is an OSError with a reason."""
+    reason = getattr(error, "reason", None) or error.strerror
+    return NoAnswer(f"cannot use {option} {path}: {reason}", final=True)
+
+
+def proxy(url: URL) -> URL | None:
+    """The proxy of the environment.
+
+    aiohttp's `trust_env` would find it, and would take the password for a server from
+    ~/.netrc as well, to send it before anybody asks.
+
+    Raises:
+        NoAnswer: it is of a kind that cannot be used.
+    """
+    proxies = getproxies()
+    named = proxies.get(url.scheme, proxies.get("all"))
+    if named is None or proxy_bypass(url.authority):
+        return None
+    found = URL(named if "://" in named else f"http://{named}")
+    if found.scheme not in ("http", "https") or found.host is None:
+        kind = f"{url.scheme}_proxy is {found.scheme}://"
+        raise NoAnswer(f"{kind}: only http and https proxies can be used", final=True)
+    return found
+
+
+def is_loopback(host: str) -> bool:
+    """What is sent there stays on this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
