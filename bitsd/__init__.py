@@ -1,6 +1,31 @@
-"""bitsd: a server for the BITS upload protocol with ranged downloads."""
+"""bitsd: a server for the BITS upload protocol with ranged downloads, and a client."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .client.http import Options
+    from .client.outcome import Uploaded, UploadFailed
+    from .client.upload import Terms, upload
+
+__all__ = ["SOFTWARE", "Options", "Terms", "UploadFailed", "Uploaded", "upload"]
 
 __version__ = "0.1.0"
 
 #: How it names itself to the other side.
 SOFTWARE = f"bitsd/{__version__}"
+
+# What a server has no use for is imported when it is asked for.
+_CLIENT = {
+    "Options": "http",
+    "Terms": "upload",
+    "UploadFailed": "outcome",
+    "Uploaded": "outcome",
+    "upload": "upload",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _CLIENT:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"bitsd.client.{_CLIENT[name]}"), name)

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from . import __version__, journal, passwd, systemd
+from .client import upload_command
 from .config import Config, ConfigError, for_folder, load, warnings
 from .explain import ACCEPTED, explain
 from .listeners import CannotStart, Listeners
@@ -53,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"bitsd {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands.add_parser("serve", help="serve folders to BITS clients"))
+    upload_command.define(
+        commands.add_parser("upload", help="send a file to a BITS server")
+    )
     check = commands.add_parser(
         "check-config", help="say what is wrong with a configuration file"
     )

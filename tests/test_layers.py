@@ -110,7 +110,23 @@ LAYERS |= {
     "client.signin": set(),
     "client.http": {"protocol.wire", "client.options", "client.signin"}
     | {"client.trouble", "client.way"},
+    "client.pace": set(),
+    "client.moves": {"protocol.wire"},
+    "client.verdicts": PROTOCOL | {"advice", "codes", "explain"},
+    "client.steps": PROTOCOL | {"client.moves", "client.pace", "client.verdicts"},
+    "client.outcome": set(),
+    "client.reply": {"client.http"},
+    "client.run": {"protocol.wire", "client.http", "client.moves"}
+    | {"client.outcome", "client.reply", "client.steps"},
+    "client.source": set(),
+    "client.notes": {"client.source"},
+    "client.upload": {"protocol.wire", "client.http", "client.notes", "client.outcome"}
+    | {"client.pace", "client.reply", "client.run", "client.source", "client.steps"},
+    "client.display": {"client.outcome"},
+    "client.upload_command": {"quantities", "client.display", "client.options"}
+    | {"client.outcome", "client.upload"},
 }
+LAYERS["__init__"] = {"client.http", "client.outcome", "client.upload"}
 LAYERS["worker"] = {"config", "journal", "listeners", "loops", "owners", "server"}
 LAYERS["supervisor"] = {"config", "journal", "listeners", "owners", "worker"}
 LAYERS["cli"] = set(LAYERS) - {"__init__"}

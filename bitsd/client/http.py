@@ -175,7 +175,8 @@ class Http:
         patience = self._options.timeout_seconds
         try:
             response = await self._answered(request)
-        except (ClientError, TimeoutError) as error:
+        # A name that cannot be one in DNS is a UnicodeError.
+        except (ClientError, TimeoutError, UnicodeError) as error:
             raise no_answer(error, request.host, patience) from error
         try:
             yield response

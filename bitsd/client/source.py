@@ -1,0 +1,80 @@
+"""The file that is uploaded: what it is known by, and its bytes while it stays so."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from stat import S_ISREG
+
+
+class SourceError(Exception):
+    """The file cannot be uploaded, or not as the one that it was; says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """What a file is known by; one that changed looks different.
+
+    BITS looks at size and time too ([MC-BUP] has nothing better): 0x8020001D.
+    """
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, stat: os.stat_result) -> "Looks":
+        """Those of a file just looked at."""
+        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+class Source:
+    """A file that is open; its calls block.
+
+    Raises:
+        SourceError: it is no file, or it cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise SourceError(f"cannot read {path}: {error.strerror}") from None
+        stat = os.fstat(self._handle)
+        self.looks = Looks.of(stat)
+        if not S_ISREG(stat.st_mode):
+            self.close()
+            raise SourceError(f"{path} is not a file")
+
+    def close(self) -> None:
+        """Nothing is read any more."""
+        os.close(self._handle)
+
+    def check(self) -> None:
+        """Make sure that there is still the same file, under its name too.
+
+        Raises:
+            SourceError: there is not.
+        """
+        try:
+            same = Looks.of(self.path.stat()) == self.looks
+        except OSError as error:
+            message = f"{self.path} is gone while it is uploaded: {error.strerror}"
+            raise SourceError(message) from None
+        if not same or Looks.of(os.fstat(self._handle)) != self.looks:
+            raise SourceError(f"{self.path} changed while it is uploaded")
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes of the file, which did not change before they were read.
+
+        Raises:
+            SourceError: it did, or they cannot be read.
+        """
+        try:
+            octets = os.pread(self._handle, length, offset)
+        except OSError as error:
+            raise SourceError(f"cannot read {self.path}: {error.strerror}") from None
+        self.check()
+        if len(octets) < length:
+            raise SourceError(f"{self.path} cannot be read at byte {offset}")
+        return octets

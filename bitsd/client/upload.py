@@ -1,0 +1,225 @@
+"""Upload a file by BITS, from any system.
+
+from bitsd import upload
+
+await upload("report.7z", "https://server/in/")
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import quote
+
+from yarl import URL
+
+from bitsd.protocol.wire import SessionId
+
+from .http import Http, NoAnswer, Options
+from .notes import CannotKeep, Note, Notes
+from .outcome import Happening, Started, Uploaded, UploadFailed
+from .pace import RETRY_SECONDS, Pace, Patience
+from .reply import CannotStore
+from .run import Run
+from .source import Source, SourceError
+from .steps import Upload
+
+#: For telling a server that an upload is given up, which it finds out by itself too.
+CANCEL_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How an upload is done.
+
+    Attributes:
+        fragment_size: bytes; follows the speed of the line if not given.
+        retry_seconds: without progress, and it is given up.
+        restart: forget what an earlier run sent, also of a file that changed since.
+        reply: where the server application's reply is stored; not fetched if not given.
+    """
+
+    fragment_size: int | None = None
+    retry_seconds: float = RETRY_SECONDS
+    restart: bool = False
+    reply: Path | None = None
+
+    def upload(self, size: int, note: Note | None) -> Upload:
+        """An upload of so many bytes that begins, or goes on from what was noted."""
+        pace = Pace() if self.fragment_size is None else Pace.fixed(self.fragment_size)
+        fresh = Upload(
+            size=size,
+            reply_file=None if self.reply is None else str(self.reply),
+            pace=pace,
+            patience=Patience(retry_seconds=self.retry_seconds),
+        )
+        if note is None:
+            return fresh
+        return replace(
+            fresh,
+            session_id=SessionId(note.session_id),
+            host_id=note.host_id,
+            fallback_seconds=note.fallback_seconds,
+            offset=size if note.finished else 0,
+            finished=note.finished,
+        )
+
+
+def destination(path: Path, url: str) -> URL:
+    """The URL that a file is to have; one that ends in a slash gets the file's name.
+
+    Raises:
+        ValueError: it is no URL for a file; says why.
+    """
+    parsed = URL(url)
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ValueError(f"{url} is not http://HOST/PATH or https://HOST/PATH")
+    if parsed.raw_user is not None or parsed.raw_password is not None:
+        raise ValueError("name and password do not belong into the URL: use --user")
+    if not parsed.raw_path.endswith("/"):
+        return parsed.with_fragment(None)
+    named = parsed.raw_path + quote(os.fsencode(path.name))
+    return parsed.with_path(named, encoded=True, keep_query=True)
+
+
+async def upload(
+    path: str | Path,
+    url: str,
+    *,
+    options: Options | None = None,
+    terms: Terms | None = None,
+    progress: Callable[[Happening], None] | None = None,
+) -> Uploaded:
+    """Upload a file; the same call goes on with an upload that was interrupted.
+
+    Args:
+        path: of the file.
+        url: that it is to have; one that ends in a slash gets the file's name.
+        options: how the server is reached.
+        terms: how the upload is done.
+        progress: is told what happens, often.
+
+    Raises:
+        ValueError: the URL is none for a file.
+        UploadFailed: the server does not have the file; see `resumable`.
+    """
+    return await _Job(path, url, options).upload(terms or Terms(), progress or _nobody)
+
+
+async def cancel(path: str | Path, url: str, *, options: Options | None = None) -> None:
+    """Give up an upload that was interrupted.
+
+    Raises:
+        ValueError: as for `upload`.
+        UploadFailed: there is none, or the server could not be told.
+    """
+    await _Job(path, url, options).cancel()
+
+
+class _Job:
+    def __init__(self, path: str | Path, url: str, options: Options | None) -> None:
+        self._path = Path(path).absolute()
+        self._url = destination(self._path, url)
+        self._options = options or Options()
+
+    async def upload(self, terms: Terms, tell: Callable[[Happening], None]) -> Uploaded:
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        with (
+            _as_failures(),
+            closing(await asyncio.to_thread(self._notes)) as notes,
+            closing(await asyncio.to_thread(Source, self._path)) as source,
+        ):
+            async with Http(self._options) as http:
+                note = await self._earlier(notes, source, terms, http)
+                tell(Started(str(self._url), source.looks.size, note is not None))
+                run = self._run(http, source.read, _keeper(notes, source), tell)
+                done = await run.to_the_end(terms.upload(source.looks.size, note))
+            await asyncio.to_thread(notes.forget)
+        url = str(self._url)
+        return Uploaded(url, done.size, run.sent, clock() - begun, done.reply_url)
+
+    async def cancel(self) -> None:
+        with _as_failures(), closing(await asyncio.to_thread(self._notes)) as notes:
+            note = await asyncio.to_thread(notes.read)
+            if note is not None:
+                async with Http(self._options) as http:
+                    await self._cancelled(note, http, CANCEL_SECONDS)
+            await asyncio.to_thread(notes.forget)
+        if note is None:
+            raise UploadFailed(f"no upload of {self._path} to that URL was begun here")
+
+    def _notes(self) -> Notes:
+        return Notes(self._path, str(self._url))
+
+    async def _earlier(
+        self, notes: Notes, source: Source, terms: Terms, http: Http
+    ) -> Note | None:
+        """What an earlier run left, if this one goes on with that."""
+        note = await asyncio.to_thread(notes.read)
+        if note is None:
+            return None
+        if terms.restart:
+            with suppress(UploadFailed):  # the session times out by itself
+                await self._cancelled(note, http, 0.0)
+            await asyncio.to_thread(notes.forget)
+            return None
+        if note.looks != source.looks:
+            why = f"{self._path} changed since its upload began"
+            raise SourceError(f"{why}; to upload it as it is now, say --restart")
+        return note
+
+    async def _cancelled(self, note: Note, http: Http, retry_seconds: float) -> None:
+        upload = Terms(retry_seconds=retry_seconds).upload(note.looks.size, note)
+        run = self._run(http, _nothing, _nowhere, _nobody)
+        await run.to_the_end(replace(upload, cancelling=True))
+
+    def _run(
+        self,
+        http: Http,
+        read: Callable[[int, int], bytes],
+        keep: Callable[[Upload], None],
+        tell: Callable[[Happening], None],
+    ) -> Run:
+        options, url = self._options, self._url
+        return Run(http=http, options=options, url=url, read=read, keep=keep, tell=tell)
+
+
+@contextmanager
+def _as_failures() -> Iterator[None]:
+    try:
+        yield
+    except (SourceError, CannotKeep, CannotStore) as error:
+        raise UploadFailed(str(error)) from error
+    except NoAnswer as error:
+        raise UploadFailed(str(error), resumable=not error.final) from error
+
+
+def _keeper(notes: Notes, source: Source) -> Callable[[Upload], None]:
+    def keep(upload: Upload) -> None:
+        if upload.session_id is not None:
+            note = Note(
+                source=str(source.path),
+                looks=source.looks,
+                session_id=upload.session_id,
+                host_id=upload.host_id,
+                fallback_seconds=upload.fallback_seconds,
+                finished=upload.finished,
+            )
+            notes.write(note)
+
+    return keep
+
+
+def _nothing(_offset: int, _length: int) -> bytes:
+    return b""
+
+
+def _nowhere(_upload: Upload) -> None:
+    """Notes nothing."""
+
+
+def _nobody(_happening: Happening) -> None:
+    """Is told what happens."""

@@ -1,0 +1,63 @@
+"""What an answer means that is not a success: whether to try again, and why not."""
+
+import re
+from collections.abc import Iterable, Mapping
+from email.utils import parsedate_to_datetime
+
+from bitsd.advice import STATUSES
+from bitsd.codes import HRESULTS, Retry
+from bitsd.explain import retry
+from bitsd.protocol.refusal import Hresult
+from bitsd.protocol.wire import Field
+
+_SECONDS = re.compile(r"\d{1,9}", re.ASCII)
+
+# Of what an answer means for who runs this program, not a job of Windows.
+_ADVICE: Mapping[int, str] = {
+    401: "Give --user, or look at the name and the password.",
+    407: "Give the proxy's user in the environment: "
+    "https_proxy=http://USER:PASSWORD@HOST:PORT.",
+}
+
+
+def final(status: int, code: int | None) -> bool:
+    """Trying again will not help ([MC-BUP] 3.1.5.2.1; a code outranks the status).
+
+    Args:
+        status: of an answer that is no success.
+        code: HRESULT in it.
+    """
+    entry = None if code is None else HRESULTS.get(code)
+    if entry is not None and entry.retry is Retry.NO:
+        return True
+    return retry(status) is not Retry.YES
+
+
+def told(status: int, code: int | None) -> str:
+    """An answer in words, with what to do about it."""
+    spelt = f"HTTP {status}"
+    if code is not None:
+        spelt += f" with 0x{code:08X}"
+    # The status knows better what was denied.
+    entry = None if code in (None, Hresult.ACCESS_DENIED) else HRESULTS.get(code)
+    row = entry or STATUSES.get(status)
+    if row is None:
+        return f"the server answers {spelt}"
+    words = (
+        f"the server answers {spelt}. {row.meaning} {_ADVICE.get(status, row.advice)}"
+    )
+    return words.rstrip(".")
+
+
+def retry_after(fields: Iterable[Field]) -> float:
+    """Seconds that the server asks to wait (RFC 9110 10.2.3), or none."""
+    headers = {name.lower(): value.strip() for name, value in fields}
+    value = headers.get("retry-after", "")
+    if _SECONDS.fullmatch(value):
+        return float(value)
+    try:
+        # By the server's clock, which may be another than ours.
+        now = parsedate_to_datetime(headers["date"])
+        return max(0.0, (parsedate_to_datetime(value) - now).total_seconds())
+    except (KeyError, ValueError, TypeError):
+        return 0.0
