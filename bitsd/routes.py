@@ -26,7 +26,7 @@ from .connection import Connection, response
 from .crowd import Pace, counted
 from .destination import REPLIES, Folder, destination, names
 from .disk import refusal_of
-from .download import respond
+from .downloads import respond
 from .forwarded import proxied
 from .line import Line
 from .offers import sign_in

@@ -95,11 +95,13 @@ LAYERS: dict[str, set[str]] = {
     | {"answer", "crowd", "forwarded", "journal", "line", "parser", "tls"},
     "body": PROTOCOL | {"connection"},
     "pieces": {"cached", "ranges"},
-    "download": {"answer", "journal", "pieces", "ranges"},
+    "downloads": {"answer", "journal", "pieces", "ranges"},
     "routes": PROTOCOL
     | {"access", "answer", "body", "caller", "config", "connection", "crowd"}
-    | {"destination", "disk", "download", "forwarded", "journal", "offers", "owners"}
+    | {"destination", "disk", "downloads", "forwarded", "journal", "offers", "owners"}
     | {"line", "sessions", "signin"},
+    | {"body", "config", "connection", "crowd", "destination", "disk", "downloads"}
+    | {"journal", "owners", "sessions"},
 }
 LAYERS["server"] = set(LAYERS) - {"__init__"}
 LAYERS |= {

@@ -19,7 +19,7 @@ from aiohttp import ClientSession, MultipartReader, web
 
 from bitsd import pieces
 from bitsd.cached import fill_now
-from bitsd.download import respond
+from bitsd.downloads import respond
 from bitsd.pieces import BLOCK
 
 CONTENT = random.Random(1).randbytes(3 * BLOCK + 1)
