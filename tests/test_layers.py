@@ -127,6 +127,12 @@ LAYERS |= {
     "client.display": {"client.outcome"},
     "client.upload_command": {"quantities", "client.display", "client.options"}
     | {"client.outcome", "client.upload"},
+    "client.progress": set(),
+    "client.bars": {"client.progress"},
+    "client.retry": set(),
+    "client.spans": {"ranges"},
+    "client.replies": {"ranges"},
+    "client.partial": {"ranges", "client.replies", "client.spans"},
 }
 LAYERS["__init__"] = {"client.http", "client.outcome", "client.upload"}
 LAYERS["worker"] = {"config", "journal", "listeners", "loops", "owners", "server"}

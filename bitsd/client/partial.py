@@ -1,0 +1,243 @@
+"""A file that is being fetched: what came of it is in `FILE.part` until all is there.
+
+`FILE.part.state` says what the other holds. It is written after what it tells of has
+reached the disk, and is worth nothing unless `FILE.part` is as long as the whole file.
+Everything here may block.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bitsd.ranges import ByteRange
+
+from .replies import Version
+from .spans import Spans, before, count, joined, missing
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+#: Forgotten on a full disk, so that there is room to write down the rest.
+_ROOM = 64 * 1024
+
+
+class CannotKeep(Exception):
+    """The file cannot be written; says why in a sentence."""
+
+
+class Partial:
+    """What came of a file; nobody else has it while it is open.
+
+    Attributes:
+        version: that is held; None if nothing is.
+        done: the bytes that are held.
+    """
+
+    version: Version | None
+    done: Spans
+
+    def __init__(self, target: Path, url: str) -> None:
+        """Open it, with what an earlier run left of the same URL.
+
+        Raises:
+            CannotKeep: also if another process has it.
+        """
+        self.target = target
+        # The URL may hold a password, or a secret in its query.
+        self._url = sha256(url.encode()).hexdigest()
+        self._part = target.with_name(f"{target.name}.part")
+        self._state = target.with_name(f"{target.name}.part.state")
+        self._new_state = target.with_name(f"{target.name}.part.state.new")
+        with self._told():
+            if target.exists() and not target.is_file():
+                raise CannotKeep(f"{target} is no plain file")
+            self._file = self._locked()
+            self._recall()
+
+    @property
+    def held(self) -> int:
+        """Bytes that came."""
+        return count(self.done)
+
+    def missing(self, wanted: ByteRange | None = None) -> list[ByteRange]:
+        """The bytes that did not come yet, of those wanted or of all."""
+        if self.version is None or not self.version.length:
+            return []
+        whole = ByteRange(0, self.version.length - 1)
+        return missing(self.done, wanted or whole)
+
+    def begin(self, version: Version) -> None:
+        """Hold nothing, of this version.
+
+        The old state is gone for good before anything of the old version is.
+        """
+        with self._told():
+            self.forget()
+            os.ftruncate(self._file, 0)
+            system = os.fstatvfs(self._file)
+            if system.f_bavail * system.f_frsize < version.length:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.ftruncate(self._file, version.length)
+            self.version = version
+
+    def forget(self) -> None:
+        """Hold nothing."""
+        self.version, self.done = None, ()
+        with self._told():
+            self._new_state.unlink(missing_ok=True)
+            self._state.unlink(missing_ok=True)
+            self._sync_folder()
+
+    def write(self, first: int, octets: bytes) -> None:
+        """Hold these bytes, or those of them for which there is room."""
+        at, end = first, first + len(octets)
+        with self._told():
+            while at < end:
+                at += os.pwrite(self._file, memoryview(octets)[at - first :], at)
+                self.done = joined(self.done, ByteRange(first, at - 1))
+
+    def save(self) -> None:
+        """Let what is held survive whatever happens."""
+        if self.version is not None:
+            with self._told():
+                self._save(self.version)
+
+    def publish(self, mtime: int | None) -> None:
+        """Be the file, which is whole; with that time, or the present one."""
+        with self._told():
+            if mtime is not None:
+                os.utime(self._file, (time.time(), mtime))
+            os.fsync(self._file)
+            self._part.replace(self.target)
+            self._sync_folder()
+            self._state.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Leave nothing behind, for the file is not needed."""
+        self.forget()
+        with self._told():
+            self._part.unlink()
+
+    def close(self) -> None:
+        """Leave behind what is of use for another run."""
+        try:
+            if self._part_is_ours():
+                self._leave()
+        finally:
+            os.close(self._file)
+
+    def _leave(self) -> None:
+        if not self.done or self.version is None or self.version.validator is None:
+            self.discard()
+            return
+        try:
+            self._save(self.version)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise self._sentence(error) from None
+            self._make_room()
+            self.save()
+
+    def _make_room(self) -> None:
+        """Give up the last bytes that came, behind which there is nothing but holes."""
+        end = max(self.done[-1].last + 1 - _ROOM, 0)
+        with self._told():
+            self.done = before(self.done, end)
+            length = os.fstat(self._file).st_size
+            os.ftruncate(self._file, end)
+            os.ftruncate(self._file, length)
+
+    def _locked(self) -> int:
+        """The file that has the name now, and that nobody else has."""
+        while True:
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            self._file = os.open(self._part, flags, 0o666)
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(self._file)
+                message = f"{self.target} is being fetched by another process"
+                raise CannotKeep(message) from None
+            if self._part_is_ours():
+                return self._file
+            os.close(self._file)  # whoever had it before has just published it
+
+    def _part_is_ours(self) -> bool:
+        with suppress(FileNotFoundError):
+            return os.path.samestat(self._part.stat(), os.fstat(self._file))
+        return False
+
+    def _recall(self) -> None:
+        self.version, self.done = None, ()
+        with suppress(FileNotFoundError):
+            state = _read(self._state.read_bytes())
+            length = os.fstat(self._file).st_size
+            if state is not None and (state.url, state.version.length) == (
+                self._url,
+                length,
+            ):
+                self.version = state.version
+                # One byte is always asked for, so that no old version is published.
+                self.done = before(state.done, length - 1)
+
+    def _save(self, version: Version) -> None:
+        """The state tells of what is on the disk, so it comes last."""
+        os.fdatasync(self._file)
+        state = {
+            "url": self._url,
+            "length": version.length,
+            "etag": version.etag,
+            "modified": version.modified,
+            "validator": version.validator,
+            "done": self.done,
+        }
+        with self._new_state.open("wb") as file:
+            file.write(json.dumps(state).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        self._new_state.replace(self._state)
+
+    def _sync_folder(self) -> None:
+        folder = os.open(self.target.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self._sentence(error) from None
+
+    def _sentence(self, error: OSError) -> CannotKeep:
+        if error.errno in _FULL:
+            return CannotKeep(f"no room left for {self.target}; free some and go on")
+        return CannotKeep(f"cannot write {self.target}: {error.strerror}")
+
+
+class _State(NamedTuple):
+    url: str
+    version: Version
+    done: Spans
+
+
+def _read(octets: bytes) -> _State | None:
+    """None if the bytes are not what `_save` writes."""
+    try:
+        state: dict[str, Any] = json.loads(octets)
+        names = ("length", "etag", "modified", "validator")
+        version = Version(*(state[name] for name in names))
+        done = tuple(ByteRange(*span) for span in state["done"])
+        found = _State(state["url"], version, done)
+        sound = all(0 <= a.first <= a.last < version.length for a in done)
+    except (ValueError, TypeError, KeyError):
+        return None
+    return found if sound and version.length > 0 else None
