@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 from . import __version__, journal, passwd, systemd
@@ -21,13 +22,20 @@ from .worker import serve_alone, serve_as_worker
 
 _FOLDER = Path("images")
 
+# Commands of clients: what they do, and the module that is imported when one of them
+# is wanted. A server has no use for them.
+_CLIENTS = {
+    "download": ("fetch a file, however often it breaks", "download_command"),
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code.
 
     0 done, 1 it did not work (one line on stderr says what to do), 2 wrong usage.
     """
-    given = _parser().parse_args(arguments)
+    wanted = sys.argv[1:] if arguments is None else arguments
+    given = _parser(wanted).parse_args(wanted)
     run: Callable[[argparse.Namespace], int] = given.run
     try:
         code = run(given)
@@ -46,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bitsd",
         description="A server for BITS uploads and ranged downloads.",
@@ -68,6 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     tell.add_argument("code", metavar="CODE", help=ACCEPTED)
     tell.set_defaults(run=_explain)
     passwd.add(commands)
+    for name, (does, module) in _CLIENTS.items():
+        client = commands.add_parser(name, help=does)
+        if wanted[:1] == [name]:
+            import_module(f"bitsd.client.{module}").add(client)
     return parser
 
 

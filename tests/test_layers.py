@@ -100,8 +100,6 @@ LAYERS: dict[str, set[str]] = {
     | {"access", "answer", "body", "caller", "config", "connection", "crowd"}
     | {"destination", "disk", "downloads", "forwarded", "journal", "offers", "owners"}
     | {"line", "sessions", "signin"},
-    | {"body", "config", "connection", "crowd", "destination", "disk", "downloads"}
-    | {"journal", "owners", "sessions"},
 }
 LAYERS["server"] = set(LAYERS) - {"__init__"}
 LAYERS |= {
@@ -133,6 +131,14 @@ LAYERS |= {
     "client.spans": {"ranges"},
     "client.replies": {"ranges"},
     "client.partial": {"ranges", "client.replies", "client.spans"},
+    "client.fetching": {"protocol.wire", "ranges", "client.http", "client.options"}
+    | {"client.partial", "client.progress", "client.replies", "client.retry"}
+    | {"client.spans", "client.trouble"},
+    "client.download": {"client.fetching", "client.options", "client.partial"}
+    | {"client.progress", "client.trouble"},
+    "client.commands": {"loops", "client.bars", "client.progress"},
+    "client.download_command": {"quantities", "client.commands", "client.download"}
+    | {"client.fetching", "client.options", "client.partial", "client.progress"},
 }
 LAYERS["__init__"] = {"client.http", "client.outcome", "client.upload"}
 LAYERS["worker"] = {"config", "journal", "listeners", "loops", "owners", "server"}

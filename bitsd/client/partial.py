@@ -26,9 +26,16 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 #: Forgotten on a full disk, so that there is room to write down the rest.
 _ROOM = 64 * 1024
 
+_CLOSED = -1
+
 
 class CannotKeep(Exception):
     """The file cannot be written; says why in a sentence."""
+
+
+def part_of(target: Path) -> Path:
+    """What holds the bytes that came, until all are there."""
+    return target.with_name(f"{target.name}.part")
 
 
 class Partial:
@@ -39,25 +46,27 @@ class Partial:
         done: the bytes that are held.
     """
 
-    version: Version | None
-    done: Spans
-
     def __init__(self, target: Path, url: str) -> None:
-        """Open it, with what an earlier run left of the same URL.
+        self.target = target
+        self.version: Version | None = None
+        self.done: Spans = ()
+        # The URL may hold a password, or a secret in its query.
+        self._url = sha256(url.encode()).hexdigest()
+        self._part = part_of(target)
+        self._state = target.with_name(f"{target.name}.part.state")
+        self._new_state = target.with_name(f"{target.name}.part.state.new")
+        self._file = _CLOSED
+
+    def open(self) -> None:
+        """Take it, with what an earlier run left of the same URL.
 
         Raises:
             CannotKeep: also if another process has it.
         """
-        self.target = target
-        # The URL may hold a password, or a secret in its query.
-        self._url = sha256(url.encode()).hexdigest()
-        self._part = target.with_name(f"{target.name}.part")
-        self._state = target.with_name(f"{target.name}.part.state")
-        self._new_state = target.with_name(f"{target.name}.part.state.new")
         with self._told():
-            if target.exists() and not target.is_file():
-                raise CannotKeep(f"{target} is no plain file")
-            self._file = self._locked()
+            if self.target.exists() and not self.target.is_file():
+                raise CannotKeep(f"{self.target} is no plain file")
+            self._lock()
             self._recall()
 
     @property
@@ -81,8 +90,10 @@ class Partial:
             self.forget()
             os.ftruncate(self._file, 0)
             system = os.fstatvfs(self._file)
-            if system.f_bavail * system.f_frsize < version.length:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            free = system.f_bavail * system.f_frsize
+            if free < version.length:
+                need = f"{self.target} needs {version.length} bytes"
+                raise CannotKeep(f"{need}, and the disk has {free}; make room")
             os.ftruncate(self._file, version.length)
             self.version = version
 
@@ -126,6 +137,8 @@ class Partial:
 
     def close(self) -> None:
         """Leave behind what is of use for another run."""
+        if self._file == _CLOSED:
+            return
         try:
             if self._part_is_ours():
                 self._leave()
@@ -153,35 +166,35 @@ class Partial:
             os.ftruncate(self._file, end)
             os.ftruncate(self._file, length)
 
-    def _locked(self) -> int:
-        """The file that has the name now, and that nobody else has."""
-        while True:
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-            self._file = os.open(self._part, flags, 0o666)
+    def _lock(self) -> None:
+        """Have the file that has the name, and nobody else have it."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        while not self._part_is_ours():  # whoever had it before has just published it
+            file = os.open(self._part, flags, 0o666)
             try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                os.close(self._file)
+                os.close(file)
                 message = f"{self.target} is being fetched by another process"
                 raise CannotKeep(message) from None
-            if self._part_is_ours():
-                return self._file
-            os.close(self._file)  # whoever had it before has just published it
+            if self._file != _CLOSED:
+                os.close(self._file)
+            self._file = file
 
     def _part_is_ours(self) -> bool:
         with suppress(FileNotFoundError):
-            return os.path.samestat(self._part.stat(), os.fstat(self._file))
+            named = self._part.stat()
+            return self._file != _CLOSED and os.path.samestat(
+                named, os.fstat(self._file)
+            )
         return False
 
     def _recall(self) -> None:
-        self.version, self.done = None, ()
         with suppress(FileNotFoundError):
             state = _read(self._state.read_bytes())
             length = os.fstat(self._file).st_size
-            if state is not None and (state.url, state.version.length) == (
-                self._url,
-                length,
-            ):
+            expected = (self._url, length)
+            if state and (state.url, state.version.length) == expected:
                 self.version = state.version
                 # One byte is always asked for, so that no old version is published.
                 self.done = before(state.done, length - 1)
@@ -219,7 +232,7 @@ class Partial:
 
     def _sentence(self, error: OSError) -> CannotKeep:
         if error.errno in _FULL:
-            return CannotKeep(f"no room left for {self.target}; free some and go on")
+            return CannotKeep(f"no room is left for {self.target}")
         return CannotKeep(f"cannot write {self.target}: {error.strerror}")
 
 
