@@ -67,10 +67,11 @@ class Version:
 
         RFC 9110 15.3.7: it repeats the ETag, but may leave Last-Modified out.
         """
+        times = (found.modified, self.modified)
         return (
             found.length == self.length
             and found.etag == self.etag
-            and found.modified in (None, self.modified)
+            and (None in times or found.modified == self.modified)
         )
 
 
