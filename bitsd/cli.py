@@ -26,6 +26,7 @@ _FOLDER = Path("images")
 # is wanted. A server has no use for them.
 _CLIENTS = {
     "download": ("fetch a file, however often it breaks", "download_command"),
+    "sync": ("keep a folder as a server has it", "sync_command"),
 }
 
 

@@ -139,6 +139,10 @@ LAYERS |= {
     "client.commands": {"loops", "client.bars", "client.progress"},
     "client.download_command": {"quantities", "client.commands", "client.download"}
     | {"client.fetching", "client.options", "client.partial", "client.progress"},
+    "client.sync": {"client.download", "client.fetching", "client.http"}
+    | {"client.options", "client.progress", "client.replies", "client.trouble"},
+    "client.sync_command": {"client.commands", "client.download", "client.fetching"}
+    | {"client.download_command", "client.options", "client.progress", "client.sync"},
 }
 LAYERS["__init__"] = {"client.http", "client.outcome", "client.upload"}
 LAYERS["worker"] = {"config", "journal", "listeners", "loops", "owners", "server"}

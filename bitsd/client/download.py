@@ -22,8 +22,8 @@ def no_one(_event: Event) -> None:
     """Nobody is told."""
 
 
-def destination(url: str, file: Path | None) -> Path:
-    """Where a file goes: into the folder, or where it is said; else by its own name.
+def file_name(url: str) -> str:
+    """The last name of a URL.
 
     Raises:
         ValueError: the URL is none of HTTP, or has no name that a file can have; says
@@ -32,12 +32,21 @@ def destination(url: str, file: Path | None) -> Path:
     place = URL(url)
     if place.scheme not in ("http", "https") or not place.host:
         raise ValueError(f"not a URL of HTTP: {url}")
-    if file is not None and not file.is_dir():
-        return file
     name = unquote(place.raw_name)
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise ValueError(f"{url} does not name a file; say which FILE it becomes")
-    return (file or Path()) / name
+    return name
+
+
+def destination(url: str, file: Path | None) -> Path:
+    """Where a file goes: into the folder, or where it is said; else by its own name.
+
+    Raises:
+        ValueError: as by `file_name`.
+    """
+    if file is None:
+        return Path(file_name(url))
+    return file / file_name(url) if file.is_dir() else file
 
 
 async def download(

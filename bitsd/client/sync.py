@@ -1,0 +1,236 @@
+"""Keep a folder as a server has it, by asking again and again.
+
+Clients of MED-V did so: every 15 minutes they asked for the index of an image, and
+fetched the image only after its index. Whatever fails is tried at the next look.
+"""
+
+import asyncio
+import json
+import os
+import random
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+from enum import Enum
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+from yarl import URL
+
+from .download import download, file_name
+from .fetching import CannotDownload, How
+from .http import Http
+from .options import Options
+from .progress import Event, Kind, Tell
+from .replies import Body, Never, Version, understood
+from .trouble import NoAnswer
+
+#: As MED-V's clients did.
+EVERY = timedelta(minutes=15)
+
+#: So that those who began at one moment do not go on asking at one moment.
+_SPREAD = 0.1
+
+_IMAGE = ".ckm"
+
+_GONE = (404, 410)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A file, and what has to be here before it.
+
+    Attributes:
+        index: URL of its index, which the server may or may not have.
+    """
+
+    url: str
+    index: str | None = None
+
+
+def in_order(urls: Iterable[str]) -> list[Wanted]:
+    """What to ask for, every file once; that of an index belongs to its image."""
+    unique = dict.fromkeys(str(URL(url)) for url in urls)
+    wanted = [Wanted(url, _index_of(url)) for url in unique]
+    indexes = {each.index for each in wanted}
+    return [each for each in wanted if each.url not in indexes]
+
+
+def _index_of(url: str) -> str | None:
+    place = URL(url)
+    if not place.name.lower().endswith(_IMAGE):
+        return None
+    return str(place.with_name(f"{place.name}.index", keep_query=True))
+
+
+class Here(NamedTuple):
+    """A file of the folder; seconds since 1970."""
+
+    length: int
+    mtime: int
+
+
+def is_new(there: Version, here: Here | None, known: Version | None) -> bool:
+    """The server has another version than the folder.
+
+    Args:
+        there: what the server says now.
+        here: the file, if there is one.
+        known: what the server said when it was fetched, if that is remembered.
+    """
+    if here is None or here.length != there.length:
+        return True
+    if there.mtime is not None and here.mtime != there.mtime:
+        return True
+    if known is not None:
+        return known.etag != there.etag
+    return there.mtime is None
+
+
+def next_look(every: timedelta, dice: random.Random) -> float:
+    """Seconds from the end of a look to the next one."""
+    return every.total_seconds() * dice.uniform(1 - _SPREAD, 1 + _SPREAD)
+
+
+class Outcome(Enum):
+    """What became of a file."""
+
+    SAME = "same"
+    FETCHED = "fetched"
+    MISSING = "missing"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sync:
+    """A folder that follows a server.
+
+    Attributes:
+        urls: whose last names differ.
+        memory: a folder for what the server said of each file.
+    """
+
+    folder: Path
+    urls: tuple[str, ...]
+    options: Options
+    how: How
+    memory: Path
+    tell: Tell
+
+    async def look(self) -> bool:
+        """Fetch what changed; whether all is as the server has it."""
+        well = True
+        for wanted in in_order(self.urls):
+            well = await self._pair(wanted) and well
+        return well
+
+    async def _pair(self, wanted: Wanted) -> bool:
+        if wanted.index is not None:
+            outcome = await self._follow(wanted.index, optional=True)
+            if outcome is Outcome.FAILED:
+                self._failed(wanted.url, "not asked for, as its index was not fetched")
+                return False
+        outcome = await self._follow(wanted.url, optional=False)
+        return outcome is not Outcome.FAILED
+
+    async def _follow(self, url: str, *, optional: bool) -> Outcome:
+        try:
+            async with (
+                Http(self.options) as http,
+                http.request("HEAD", url, ()) as response,
+            ):
+                reply = understood(response.status, response.headers, None, None)
+        except NoAnswer as problem:
+            return self._failed(url, str(problem))
+        if isinstance(reply, Body):
+            return await self._as_there(url, reply.version)
+        if optional and isinstance(reply, Never) and reply.status in _GONE:
+            return Outcome.MISSING
+        return self._failed(url, reply.reason)
+
+    async def _as_there(self, url: str, there: Version) -> Outcome:
+        target = self.folder / file_name(url)
+        memory = Memory(self.memory, target, url)
+        here = await asyncio.to_thread(look_at, target)
+        known = await asyncio.to_thread(memory.recall)
+        if is_new(there, here, known):
+            how = replace(self.how, force=True)
+            options, tell = self.options, self._fetching
+            try:
+                done = await download(url, target, options=options, how=how, tell=tell)
+            except CannotDownload as problem:
+                return self._failed(url, str(problem))
+            await asyncio.to_thread(memory.remember, done.version)
+            return Outcome.FETCHED
+        if known is None:
+            await asyncio.to_thread(memory.remember, there)
+        return Outcome.SAME
+
+    def _fetching(self, event: Event) -> None:
+        done = event.event is Kind.DONE
+        self.tell(replace(event, reason="fetched") if done else event)
+
+    def _failed(self, url: str, reason: str) -> Outcome:
+        self.tell(Event(event=Kind.FAILED, file=file_name(url), reason=reason))
+        return Outcome.FAILED
+
+
+def look_at(file: Path) -> Here | None:
+    """What is to be seen of a file, if there is one."""
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return Here(found.st_size, int(found.st_mtime))
+
+
+class Memory:
+    """What the server said of a file, for the program's next run; its calls block.
+
+    Where it cannot be kept, a file is known by its length and time alone.
+    """
+
+    def __init__(self, folder: Path, target: Path, url: str) -> None:
+        # The URL may hold a password.
+        name = sha256(f"{target.absolute()}\0{url}".encode("utf-8", "surrogateescape"))
+        self._path = folder / f"{name.hexdigest()[:32]}.json"
+
+    def recall(self) -> Version | None:
+        """None if nothing is remembered."""
+        try:
+            return Version(**json.loads(self._path.read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def remember(self, version: Version) -> None:
+        """This is what is here now."""
+        with suppress(OSError):
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            new = self._path.with_suffix(".new")
+            new.write_text(json.dumps(asdict(version)), "ascii")
+            new.replace(self._path)
+
+
+def memory_folder() -> Path:
+    """In `$XDG_STATE_HOME`, which has to be absolute to count."""
+    named = Path(os.environ.get("XDG_STATE_HOME", ""))
+    state = named if named.is_absolute() else Path.home() / ".local" / "state"
+    return state / "bitsd" / "sync"
+
+
+async def follow(sync: Sync, every: timedelta, *, once: bool) -> bool:
+    """Look again and again: at once, and then at times that differ between clients.
+
+    Args:
+        sync: looks.
+        every: so long after the end of a look.
+        once: one look; whether all is as the server has it.
+    """
+    dice = random.SystemRandom()
+    while True:
+        well = await sync.look()
+        if once:
+            return well
+        await asyncio.sleep(next_look(every, dice))
