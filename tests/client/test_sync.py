@@ -320,15 +320,17 @@ async def test_program_looks_until_it_is_stopped(
         )
         await until(lambda: len(server.asked) > 0)
         shelf.files["a"] = b"one"
-        await until((folder / "a").exists)
-        process.send_signal(number)
+        told = []
         async with asyncio.timeout(PROCESS_SECONDS):
-            out, err = await process.communicate()
+            while not told or told[-1]["event"] != "done":
+                told.append(json.loads(await process.stdout.readline()))
+            process.send_signal(number)
+            _out, err = await process.communicate()
 
     assert (process.returncode, err) == (0, b"")
-    told = [json.loads(line) for line in out.splitlines()]
-    assert [event["event"] for event in told][:2] == ["failed", "started"]
+    assert [event["event"] for event in told] == ["failed", "started", "done"]
     assert told[-1]["reason"] == "fetched"
+    assert (folder / "a").read_bytes() == b"one"
 
 
 def test_folder_that_cannot_be_made_is_told(
