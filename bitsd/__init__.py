@@ -4,11 +4,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .client.download import download
+    from .client.fetching import Downloaded, DownloadFailed, How
     from .client.http import Options
     from .client.outcome import Uploaded, UploadFailed
     from .client.upload import Terms, upload
 
-__all__ = ["SOFTWARE", "Options", "Terms", "UploadFailed", "Uploaded", "upload"]
+__all__ = [
+    "SOFTWARE",
+    "DownloadFailed",
+    "Downloaded",
+    "How",
+    "Options",
+    "Terms",
+    "UploadFailed",
+    "Uploaded",
+    "download",
+    "upload",
+]
 
 __version__ = "0.1.0"
 
@@ -17,10 +30,14 @@ SOFTWARE = f"bitsd/{__version__}"
 
 # What a server has no use for is imported when it is asked for.
 _CLIENT = {
+    "DownloadFailed": "fetching",
+    "Downloaded": "fetching",
+    "How": "fetching",
     "Options": "http",
     "Terms": "upload",
     "UploadFailed": "outcome",
     "Uploaded": "outcome",
+    "download": "download",
     "upload": "upload",
 }
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from . import __version__, journal, passwd, systemd
 from .client import upload_command
+from . import __version__, journal, systemd
 from .config import Config, ConfigError, for_folder, load, warnings
 from .explain import ACCEPTED, explain
 from .listeners import CannotStart, Listeners
@@ -25,6 +26,7 @@ _FOLDER = Path("images")
 # Commands of clients: what they do, and the module that is imported when one of them
 # is wanted. A server has no use for them.
 _CLIENTS = {
+    "upload": ("send a file to a BITS server", "upload_command"),
     "download": ("fetch a file, however often it breaks", "download_command"),
     "sync": ("keep a folder as a server has it", "sync_command"),
 }
@@ -63,9 +65,6 @@ def _parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"bitsd {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands.add_parser("serve", help="serve folders to BITS clients"))
-    upload_command.define(
-        commands.add_parser("upload", help="send a file to a BITS server")
-    )
     check = commands.add_parser(
         "check-config", help="say what is wrong with a configuration file"
     )
@@ -80,7 +79,7 @@ def _parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
     for name, (does, module) in _CLIENTS.items():
         client = commands.add_parser(name, help=does)
         if wanted[:1] == [name]:
-            import_module(f"bitsd.client.{module}").add(client)
+            import_module(f"bitsd.client.{module}").define(client)
     return parser
 
 

@@ -144,7 +144,8 @@ LAYERS |= {
     "client.sync_command": {"client.commands", "client.download", "client.fetching"}
     | {"client.download_command", "client.options", "client.progress", "client.sync"},
 }
-LAYERS["__init__"] = {"client.http", "client.outcome", "client.upload"}
+LAYERS["__init__"] = {"client.download", "client.fetching", "client.http"}
+LAYERS["__init__"] |= {"client.outcome", "client.upload"}
 LAYERS["worker"] = {"config", "journal", "listeners", "loops", "owners", "server"}
 LAYERS["supervisor"] = {"config", "journal", "listeners", "owners", "worker"}
 LAYERS["cli"] = set(LAYERS) - {"__init__"}

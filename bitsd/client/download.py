@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from yarl import URL
 
-from .fetching import CannotDownload, Downloaded, Fetching, How
+from .fetching import Downloaded, DownloadFailed, Fetching, How
 from .options import Options
 from .partial import CannotKeep, Partial
 from .progress import Event, Tell
@@ -55,7 +55,7 @@ async def download(
     *,
     options: Options | None = None,
     how: How | None = None,
-    tell: Tell = no_one,
+    progress: Tell = no_one,
 ) -> Downloaded:
     """Fetch a file, or go on where an earlier download of it ended.
 
@@ -65,11 +65,10 @@ async def download(
             the current folder. It is replaced at once, when all is there.
         options: how the server is reached.
         how: how much is asked for.
-        tell: gets what happens meanwhile.
+        progress: gets what happens meanwhile.
 
     Raises:
-        CannotDownload: it was refused, or cannot be written.
-        GaveUp: there was no progress for too long.
+        DownloadFailed: it was refused, cannot be written, or made no progress.
         ValueError: the URL is none.
     """
     place = None if file is None else Path(file)
@@ -78,13 +77,13 @@ async def download(
     # One thread: what is written is written in order, and a write that nobody waits
     # for any more is over before the file is closed.
     disk = ThreadPoolExecutor(1, "bitsd-download")
-    fetching = Fetching(url, part, disk, options or Options(), tell)
+    fetching = Fetching(url, part, disk, options or Options(), progress)
     try:
         try:
             return await fetching.run(how or How())
         finally:
             await asyncio.shield(fetching.on_disk(part.close))
     except (CannotKeep, NoAnswer) as problem:
-        raise CannotDownload(str(problem)) from None
+        raise DownloadFailed(str(problem)) from None
     finally:
         disk.shutdown(wait=False)

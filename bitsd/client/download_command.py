@@ -10,7 +10,7 @@ from bitsd import quantities
 
 from .commands import FAILED, GAVE_UP, INTERRUPTED, Interrupted, run, shown
 from .download import destination, download
-from .fetching import RETRY_FOR, CannotDownload, GaveUp, How
+from .fetching import RETRY_FOR, DownloadFailed, How
 from .options import add_options, options
 from .partial import part_of
 from .progress import Event, Kind, Tell
@@ -27,8 +27,8 @@ exit codes:
 _MOST_CONNECTIONS = 16
 
 
-def add(parser: argparse.ArgumentParser) -> None:
-    """Describe the command."""
+def define(parser: argparse.ArgumentParser) -> None:
+    """Make a parser that of the command."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = (
         "Fetch a file. What came stays in FILE.part until all is there, so that the\n"
@@ -102,13 +102,12 @@ def _fetch(given: argparse.Namespace, target: Path, tell: Tell) -> int:
     )
     reached = options(given)
     try:
-        run(download(given.url, given.file, options=reached, how=how, tell=tell))
+        run(download(given.url, given.file, options=reached, how=how, progress=tell))
     except Interrupted:
         reason, code = "interrupted", INTERRUPTED
-    except GaveUp as problem:
-        reason, code = f"gave up: {problem}", GAVE_UP
-    except CannotDownload as problem:
-        reason, code = str(problem), FAILED
+    except DownloadFailed as failure:
+        gave_up = f"gave up: {failure}", GAVE_UP
+        reason, code = gave_up if failure.resumable else (str(failure), FAILED)
     else:
         return 0
     if part_of(target).exists():

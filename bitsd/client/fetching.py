@@ -45,12 +45,16 @@ RETRY_FOR = timedelta(days=14)
 _CHANGES = 3
 
 
-class CannotDownload(Exception):
-    """The file cannot be fetched; says why in a sentence."""
+class DownloadFailed(Exception):
+    """A file was not fetched; says why.
 
+    Attributes:
+        resumable: trying again may help, and goes on where it was.
+    """
 
-class GaveUp(CannotDownload):
-    """It may still become better; the same download goes on where this one ended."""
+    def __init__(self, why: str, *, resumable: bool = False) -> None:
+        super().__init__(why)
+        self.resumable = resumable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +211,7 @@ class Fetching:
             case Again(reason, plain):
                 raise _StartOver(reason, plain=plain)
             case Never(reason):
-                raise CannotDownload(reason)
+                raise DownloadFailed(reason)
             case Later() as later:
                 await self._pause(later)
                 version = self._part.version
@@ -266,12 +270,12 @@ class Fetching:
         """Wait for the next try.
 
         Raises:
-            GaveUp: there was no progress for too long.
+            DownloadFailed: there was no progress for too long.
         """
         idle = self._loop.time() - self._progressed
         left = self._how.retry_for.total_seconds() - idle
         if left <= 0:
-            raise GaveUp(later.reason)
+            raise DownloadFailed(later.reason, resumable=True)
         wait = max(delay(self._failures, self._dice), later.seconds or 0)
         self._failures += 1
         self._say(Kind.WAITING, reason=later.reason, seconds=min(wait, left))

@@ -68,9 +68,16 @@ def json_lines(out: TextIO, clock: Callable[[], float]) -> Iterator[Tell]:
 
 @contextmanager
 def lines(err: TextIO) -> Iterator[Tell]:
-    """A sentence for each event that has one."""
+    """A sentence for each event that has one; that it waits, once for each reason."""
+    waiting: dict[str, str] = {}
 
     def tell(event: Event) -> None:
+        if event.event is not Kind.WAITING:
+            waiting.pop(event.file, None)
+        elif event.reason is not None:
+            if waiting.get(event.file) == event.reason:
+                return
+            waiting[event.file] = event.reason
         if event.reason is not None:
             err.write(f"bitsd: {sentence(event)}\n")
             err.flush()

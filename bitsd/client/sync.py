@@ -20,7 +20,7 @@ from typing import NamedTuple
 from yarl import URL
 
 from .download import download, file_name
-from .fetching import CannotDownload, How
+from .fetching import DownloadFailed, How
 from .http import Http
 from .options import Options
 from .progress import Event, Kind, Tell
@@ -157,10 +157,15 @@ class Sync:
         known = await asyncio.to_thread(memory.recall)
         if is_new(there, here, known):
             how = replace(self.how, force=True)
-            options, tell = self.options, self._fetching
             try:
-                done = await download(url, target, options=options, how=how, tell=tell)
-            except CannotDownload as problem:
+                done = await download(
+                    url,
+                    target,
+                    options=self.options,
+                    how=how,
+                    progress=self._fetching,
+                )
+            except DownloadFailed as problem:
                 return self._failed(url, str(problem))
             await asyncio.to_thread(memory.remember, done.version)
             return Outcome.FETCHED

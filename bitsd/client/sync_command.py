@@ -22,8 +22,8 @@ exit codes:
 """
 
 
-def add(parser: argparse.ArgumentParser) -> None:
-    """Describe the command."""
+def define(parser: argparse.ArgumentParser) -> None:
+    """Make a parser that of the command."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = (
         "Keep a folder as a server has it. Each look asks with HEAD what changed and\n"

@@ -24,7 +24,7 @@ from wire_client import until
 
 from bitsd.cli import main
 from bitsd.client.download import download
-from bitsd.client.fetching import CannotDownload, How
+from bitsd.client.fetching import DownloadFailed, How
 from bitsd.client.progress import Kind
 
 MIB = 1024 * 1024
@@ -237,12 +237,12 @@ async def test_full_disk_is_told_and_costs_little(tmp_path: Path):
         file = disk / "a"
         async with scripted(lambda _asked: head + content[: 2 * MIB]) as server:
             url = f"{server.url}/a"
-            fetching = asyncio.create_task(download(url, file, tell=told))
+            fetching = asyncio.create_task(download(url, file, progress=told))
             await until(lambda: any(event.held >= MIB for event in told))
             filler = await asyncio.to_thread(fill, disk)
             (writer,) = server.serving.values()
             writer.write(content[2 * MIB :])
-            with pytest.raises(CannotDownload, match="no room is left"):
+            with pytest.raises(DownloadFailed, match="no room is left"):
                 await fetching
             held = state(file)
             server.script = offered(content)
@@ -258,7 +258,7 @@ async def test_file_that_cannot_fit_is_not_begun(tmp_path: Path):
     head = answer(200, ETAG, ("Content-Length", str(10 * MIB)))
     with small_disk(tmp_path / "disk", size="1m") as disk:
         async with scripted(lambda _asked: head) as server:
-            with pytest.raises(CannotDownload, match=r"needs 10485760 bytes, .* has "):
+            with pytest.raises(DownloadFailed, match=r"needs 10485760 bytes, .* has "):
                 await download(f"{server.url}/a", disk / "a")
 
         assert list(disk.iterdir()) == []
@@ -282,7 +282,7 @@ async def test_file_that_is_replaced_meanwhile_is_started_over(
     async with cutting(port, random.Random(4), 12 * MIB, replace) as broken:
         url = f"http://127.0.0.1:{broken}/in/a"
         how = How(connections=2)
-        done = await download(url, tmp_path / "a", tell=told, how=how)
+        done = await download(url, tmp_path / "a", progress=told, how=how)
 
     assert digest(done.path.read_bytes()) == digest(new)
     assert told.reasons(Kind.AGAIN) == ["the file changed on the server"]
