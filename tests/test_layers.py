@@ -140,7 +140,13 @@ LAYERS |= {
     "client.download_command": {"quantities", "client.commands", "client.download"}
     | {"client.fetching", "client.options", "client.partial", "client.progress"},
     "client.sync": {"client.download", "client.fetching", "client.http"}
-    | {"client.options", "client.progress", "client.replies", "client.trouble"},
+    | {
+        "client.options",
+        "client.partial",
+        "client.progress",
+        "client.replies",
+        "client.trouble",
+    },
     "client.sync_command": {"client.commands", "client.download", "client.fetching"}
     | {"client.download_command", "client.options", "client.progress", "client.sync"},
 }

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, assert_never
 
 from aiohttp import ClientError, ClientResponse, StreamReader
 
@@ -21,7 +21,7 @@ from bitsd.ranges import ByteRange
 
 from .http import Http
 from .options import Options
-from .partial import Partial
+from .partial import Partial, look_at
 from .progress import Event, Kind, Tell
 from .replies import Again, Body, Later, Never, Reply, Version, understood
 from .retry import delay
@@ -143,8 +143,8 @@ class Fetching:
 
     async def _already_there(self) -> Version | None:
         """The server's version, if what has the name looks like it."""
-        target = self._part.target
-        if not await self.on_disk(target.exists):
+        here = await self.on_disk(look_at, self._part.target)
+        if here is None:
             return None
         async with Http(self._options) as http:
             reply = await self._ask(http, "HEAD", None)
@@ -152,11 +152,9 @@ class Fetching:
                 await self._pause(reply)
                 reply = await self._ask(http, "HEAD", None)
         # Whatever is wrong, the GET tells; and not all who know GET know HEAD.
-        if isinstance(reply, Body) and await self.on_disk(
-            looks_like, target, reply.version
-        ):
-            return reply.version
-        return None
+        version = reply.version if isinstance(reply, Body) else None
+        same = version is not None and here == (version.length, version.mtime)
+        return version if same else None
 
     async def _whole(self) -> Version:
         """The version that is held, once all of it is."""
@@ -205,18 +203,21 @@ class Fetching:
         Raises:
             _StartOver: what comes next would not fit what is held.
         """
-        match await self._ask(http, "GET", asked):
+        reply = await self._ask(http, "GET", asked)
+        match reply:
             case Body():
                 pass
             case Again(reason, plain):
                 raise _StartOver(reason, plain=plain)
             case Never(reason):
                 raise DownloadFailed(reason)
-            case Later() as later:
-                await self._pause(later)
+            case Later():
+                await self._pause(reply)
                 version = self._part.version
                 if version and (self._plain or version.validator is None):
-                    raise _StartOver(later.reason, plain=self._plain)
+                    raise _StartOver(reply.reason, plain=self._plain)
+            case _:
+                assert_never(reply)
 
     async def _ask(self, http: Http, method: str, asked: ByteRange | None) -> Reply:
         """What is answered, and its body has come; if it broke off, `Later`."""
@@ -258,6 +259,8 @@ class Fetching:
     async def _write(self, at: int, block: list[bytes]) -> int:
         """Empty the block; where the next one goes."""
         octets = b"".join(block)
+        if not octets:
+            return at
         block.clear()
         await self.on_disk(self._part.write, at, octets)
         self._say(Kind.PROGRESS)
@@ -276,7 +279,7 @@ class Fetching:
         left = self._how.retry_for.total_seconds() - idle
         if left <= 0:
             raise DownloadFailed(later.reason, resumable=True)
-        wait = max(delay(self._failures, self._dice), later.seconds or 0)
+        wait = delay(self._failures, self._dice) + (later.seconds or 0)
         self._failures += 1
         self._say(Kind.WAITING, reason=later.reason, seconds=min(wait, left))
         await asyncio.sleep(min(wait, left))
@@ -305,15 +308,6 @@ async def _chunks(content: StreamReader) -> AsyncGenerator[bytes, None]:
         # It keeps what came just before the end, and has no other way to ask for it.
         yield content._read_nowait(-1)  # noqa: SLF001
         raise
-
-
-def looks_like(file: Path, version: Version) -> bool:
-    """It has the length and time of that version."""
-    try:
-        found = file.stat()
-    except FileNotFoundError:
-        return False
-    return (found.st_size, int(found.st_mtime)) == (version.length, version.mtime)
 
 
 def _fields(asked: ByteRange | None, held: Version | None) -> list[Field]:

@@ -12,9 +12,12 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import msgspec
 
 from bitsd.ranges import ByteRange
 
@@ -115,9 +118,8 @@ class Partial:
 
     def save(self) -> None:
         """Let what is held survive whatever happens."""
-        if self.version is not None:
-            with self._told():
-                self._save(self.version)
+        with self._told():
+            self._save()
 
     def publish(self, mtime: int | None) -> None:
         """Be the file, which is whole; with that time, or the present one."""
@@ -150,7 +152,7 @@ class Partial:
             self.discard()
             return
         try:
-            self._save(self.version)
+            self._save()
         except OSError as error:
             if error.errno not in _FULL:
                 raise self._sentence(error) from None
@@ -199,17 +201,11 @@ class Partial:
                 # One byte is always asked for, so that no old version is published.
                 self.done = before(state.done, length - 1)
 
-    def _save(self, version: Version) -> None:
+    def _save(self) -> None:
         """The state tells of what is on the disk, so it comes last."""
+        version = None if self.version is None else asdict(self.version)
+        state = {"url": self._url, "version": version, "done": self.done}
         os.fdatasync(self._file)
-        state = {
-            "url": self._url,
-            "length": version.length,
-            "etag": version.etag,
-            "modified": version.modified,
-            "validator": version.validator,
-            "done": self.done,
-        }
         with self._new_state.open("wb") as file:
             file.write(json.dumps(state).encode())
             file.flush()
@@ -236,7 +232,8 @@ class Partial:
         return CannotKeep(f"cannot write {self.target}: {error.strerror}")
 
 
-class _State(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _State:
     url: str
     version: Version
     done: Spans
@@ -245,12 +242,25 @@ class _State(NamedTuple):
 def _read(octets: bytes) -> _State | None:
     """None if the bytes are not what `_save` writes."""
     try:
-        state: dict[str, Any] = json.loads(octets)
-        names = ("length", "etag", "modified", "validator")
-        version = Version(*(state[name] for name in names))
-        done = tuple(ByteRange(*span) for span in state["done"])
-        found = _State(state["url"], version, done)
-        sound = all(0 <= a.first <= a.last < version.length for a in done)
-    except (ValueError, TypeError, KeyError):
+        state = msgspec.convert(json.loads(octets), _State)
+    except (ValueError, msgspec.ValidationError):
         return None
-    return found if sound and version.length > 0 else None
+    length = state.version.length
+    sound = all(0 <= span.first <= span.last < length for span in state.done)
+    return state if sound and length > 0 else None
+
+
+class Here(NamedTuple):
+    """A file; seconds since 1970."""
+
+    length: int
+    mtime: int
+
+
+def look_at(file: Path) -> Here | None:
+    """What is to be seen of a file, if there is one."""
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return Here(found.st_size, int(found.st_mtime))

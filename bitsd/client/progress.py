@@ -69,16 +69,12 @@ def json_lines(out: TextIO, clock: Callable[[], float]) -> Iterator[Tell]:
 @contextmanager
 def lines(err: TextIO) -> Iterator[Tell]:
     """A sentence for each event that has one; that it waits, once for each reason."""
-    waiting: dict[str, str] = {}
+    waiting: dict[str, str | None] = {}
 
     def tell(event: Event) -> None:
-        if event.event is not Kind.WAITING:
-            waiting.pop(event.file, None)
-        elif event.reason is not None:
-            if waiting.get(event.file) == event.reason:
-                return
-            waiting[event.file] = event.reason
-        if event.reason is not None:
+        before = waiting.get(event.file)
+        waiting[event.file] = event.reason if event.event is Kind.WAITING else None
+        if event.reason is not None and event.reason != before:
             err.write(f"bitsd: {sentence(event)}\n")
             err.flush()
 

@@ -15,14 +15,15 @@ from datetime import timedelta
 from enum import Enum
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
 
+import msgspec
 from yarl import URL
 
 from .download import download, file_name
 from .fetching import DownloadFailed, How
 from .http import Http
 from .options import Options
+from .partial import Here, look_at
 from .progress import Event, Kind, Tell
 from .replies import Body, Never, Version, understood
 from .trouble import NoAnswer
@@ -63,13 +64,6 @@ def _index_of(url: str) -> str | None:
     if not place.name.lower().endswith(_IMAGE):
         return None
     return str(place.with_name(f"{place.name}.index", keep_query=True))
-
-
-class Here(NamedTuple):
-    """A file of the folder; seconds since 1970."""
-
-    length: int
-    mtime: int
 
 
 def is_new(there: Version, here: Here | None, known: Version | None) -> bool:
@@ -182,15 +176,6 @@ class Sync:
         return Outcome.FAILED
 
 
-def look_at(file: Path) -> Here | None:
-    """What is to be seen of a file, if there is one."""
-    try:
-        found = file.stat()
-    except FileNotFoundError:
-        return None
-    return Here(found.st_size, int(found.st_mtime))
-
-
 class Memory:
     """What the server said of a file, for the program's next run; its calls block.
 
@@ -205,8 +190,8 @@ class Memory:
     def recall(self) -> Version | None:
         """None if nothing is remembered."""
         try:
-            return Version(**json.loads(self._path.read_bytes()))
-        except (OSError, ValueError, TypeError):
+            return msgspec.convert(json.loads(self._path.read_bytes()), Version)
+        except (OSError, ValueError, msgspec.ValidationError):
             return None
 
     def remember(self, version: Version) -> None:

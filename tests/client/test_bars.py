@@ -59,6 +59,16 @@ def test_people_without_a_terminal_read_what_is_out_of_the_ordinary(event, expec
     assert err.getvalue() == expected
 
 
+def test_waiting_for_one_reason_is_told_once():
+    err = io.StringIO()
+    with lines(err) as tell:
+        for event in (Kind.WAITING, Kind.WAITING, Kind.PROGRESS, Kind.WAITING):
+            reason = "busy" if event is Kind.WAITING else None
+            tell(Event(event=event, file="a", reason=reason, seconds=1))
+
+    assert err.getvalue() == "bitsd: a: busy; next try in 1 s\n" * 2
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True

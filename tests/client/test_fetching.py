@@ -5,12 +5,14 @@ import email.utils
 import hashlib
 import os
 import random
+import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import trustme
 from scripted import HANG_UP, Asked, answer, in_turn, scripted
 
 from bitsd.client import fetching, spans
@@ -589,3 +591,13 @@ async def test_large_file_is_written_block_by_block(
     found = hashlib.sha256(done.path.read_bytes()).digest()
     assert found == hashlib.sha256(content).digest()
     assert len([event for event in told if event.event is Kind.PROGRESS]) > 3
+
+
+async def test_server_that_is_not_trusted_is_not_asked_again(tmp_path: Path):
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
+    async with scripted(in_turn(), tls) as server:
+        with pytest.raises(DownloadFailed, match="not trusted") as caught:
+            await download(f"{server.url}/a", tmp_path / "f")
+
+    assert not caught.value.resumable

@@ -16,10 +16,10 @@ from wire_client import until
 from bitsd.cli import main
 from bitsd.client.fetching import How
 from bitsd.client.options import Options
+from bitsd.client.partial import Here
 from bitsd.client.progress import Event, Kind
 from bitsd.client.replies import Version
 from bitsd.client.sync import (
-    Here,
     Memory,
     Sync,
     Wanted,
