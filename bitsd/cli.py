@@ -13,8 +13,6 @@ from importlib import import_module
 from pathlib import Path
 
 from . import __version__, journal, passwd, systemd
-from .client import upload_command
-from . import __version__, journal, systemd
 from .config import Config, ConfigError, for_folder, load, warnings
 from .explain import ACCEPTED, explain
 from .listeners import CannotStart, Listeners
