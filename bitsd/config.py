@@ -16,6 +16,7 @@ import msgspec
 
 from . import quantities, rules, tls_files
 from .access import EVERYONE
+from .plain import plain
 from .settings import CertificateRule, Config, Directory, Listen, Size
 from .tls_files import TlsFiles, Unusable
 
@@ -45,7 +46,7 @@ class ConfigError(Exception):
     """
 
     def __init__(self, problems: list[str]) -> None:
-        self.problems = [_printable(problem) for problem in problems]
+        self.problems = [plain(problem) for problem in problems]
         super().__init__("; ".join(self.problems))
 
 
@@ -253,11 +254,6 @@ class _Reader:
 
     def _tell(self, key: str, problem: str) -> None:
         self.problems.append(f"{key}: {problem}")
-
-
-def _printable(line: str) -> str:
-    """The line with what would end it, or move the cursor, in Python's escapes."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 def _nearest(key: str, known: Mapping[str, object]) -> str:

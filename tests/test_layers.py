@@ -51,7 +51,8 @@ LAYERS: dict[str, set[str]] = {
     "tls": {"tls_files"},
     "offers": {"access", "forwarded", "kerberos", "settings", "users"},
     "rules": {"access", "certificates", "offers", "settings", "tls", "tls_files"},
-    "config": {"access", "quantities", "rules", "settings", "tls_files"},
+    "plain": set(),
+    "config": {"access", "plain", "quantities", "rules", "settings", "tls_files"},
     "systemd": set(),
     "listeners": {"config", "systemd", "tls", "tls_files"},
     "advice": {"protocol.refusal", "codes"},
@@ -85,6 +86,11 @@ LAYERS: dict[str, set[str]] = {
         "journal",
     }
     | {"owners", "record", "turns"},
+    "inflight": PROTOCOL | {"config", "destination", "disk", "record"},
+    "columns": {"plain"},
+    "sessions_command": PROTOCOL
+    | {"caller", "columns", "config", "destination", "disk", "inflight", "plain"}
+    | {"sessions"},
     "answer": PROTOCOL,
     "parser": set(),
     "line": {"crowd", "negotiate", "settings", "tls", "users"},
