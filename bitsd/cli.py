@@ -12,7 +12,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
-from . import __version__, journal, passwd, sessions_command, systemd
+from . import __version__, init_command, journal, passwd, sessions_command, systemd
 from .config import Config, ConfigError, for_folder, load, warnings
 from .explain import ACCEPTED, explain
 from .listeners import CannotStart, Listeners
@@ -68,6 +68,7 @@ def _parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
     )
     check.add_argument("file", type=Path, metavar="FILE")
     check.set_defaults(run=_check_config)
+    init_command.add(commands.add_parser)
     sessions_command.add(commands.add_parser)
     tell = commands.add_parser(
         "explain", help="say what an error code means and what to do"

@@ -88,6 +88,7 @@ LAYERS: dict[str, set[str]] = {
     | {"owners", "record", "turns"},
     "inflight": PROTOCOL | {"config", "destination", "disk", "record"},
     "columns": {"plain"},
+    "init_command": {"plain"},
     "sessions_command": PROTOCOL
     | {"caller", "columns", "config", "destination", "disk", "inflight", "plain"}
     | {"sessions"},

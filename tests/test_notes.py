@@ -48,7 +48,7 @@ TEXTS += [ROOT / "bitsd" / "codes.py", ROOT / "bitsd" / "explain.py"]
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
 def test_no_text_sends_anyone_to_a_command_that_is_not_there(path):
-    known = {"serve", "check-config", "explain", "passwd"}
-    known = {"serve", "check-config", "explain", "sessions"}
+    known = {"serve", "check-config", "explain", "passwd", "init", "sessions", "upload"}
+    known |= {"download", "sync", "doctor", "decode", "replay"}
 
     assert set(COMMAND.findall(path.read_text())) <= known
