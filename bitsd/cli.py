@@ -12,7 +12,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
-from . import __version__, init_command, journal, passwd, sessions_command, systemd
+from . import __version__, journal, systemd
 from .config import Config, ConfigError, for_folder, load, warnings
 from .explain import ACCEPTED, explain
 from .listeners import CannotStart, Listeners
@@ -21,12 +21,22 @@ from .worker import serve_alone, serve_as_worker
 
 _FOLDER = Path("images")
 
-# Commands of clients: what they do, and the module that is imported when one of them
-# is wanted. A server has no use for them.
-_CLIENTS = {
-    "upload": ("send a file to a BITS server", "upload_command"),
-    "download": ("fetch a file, however often it breaks", "download_command"),
-    "sync": ("keep a folder as a server has it", "sync_command"),
+# What each other command does, and the module that is imported when it is wanted: a
+# server has no use for them.
+_COMMANDS = {
+    "init": ("write a configuration for a known use", "init_command"),
+    "passwd": ("add, change or delete a user of a users file", "passwd"),
+    "sessions": ("show the uploads in flight, and end them", "sessions_command"),
+    "upload": ("send a file to a BITS server", "client.upload_command"),
+    "download": (
+        "fetch a file, however often it breaks",
+        "client.download_command",
+    ),
+    "sync": ("keep a folder as a server has it", "client.sync_command"),
+    "doctor": (
+        "test the way to a BITS server, and name the hop at fault",
+        "doctor.command",
+    ),
 }
 
 
@@ -68,18 +78,15 @@ def _parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
     )
     check.add_argument("file", type=Path, metavar="FILE")
     check.set_defaults(run=_check_config)
-    init_command.add(commands.add_parser)
-    sessions_command.add(commands.add_parser)
     tell = commands.add_parser(
         "explain", help="say what an error code means and what to do"
     )
     tell.add_argument("code", metavar="CODE", help=ACCEPTED)
     tell.set_defaults(run=_explain)
-    passwd.add(commands)
-    for name, (does, module) in _CLIENTS.items():
-        client = commands.add_parser(name, help=does)
+    for name, (does, module) in _COMMANDS.items():
+        command = commands.add_parser(name, help=does, description=does)
         if wanted[:1] == [name]:
-            import_module(f"bitsd.client.{module}").define(client)
+            import_module(f"bitsd.{module}").define(command)
     return parser
 
 

@@ -86,6 +86,7 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
         client: whom it counts for, as `counted` says.
         heard: when something last came but for bodies, by the clock of the loop.
         line: who has signed in over it.
+        mark: a word that no other connection has, once it was asked for.
     """
 
     __slots__ = (
@@ -95,6 +96,7 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
         "client",
         "heard",
         "line",
+        "mark",
     )
 
     def __init__(self, server: "HttpServer", loop: asyncio.AbstractEventLoop) -> None:
@@ -115,6 +117,7 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
         self._unread_timer: asyncio.TimerHandle | None = None
         self.heard = 0.0
         self.line = Line()
+        self.mark = ""
         # aiohttp's C parser answers 400 to any method outside llhttp's list, before
         # a handler runs; BITS_POST is not in it. The Python parser takes any token.
         # A body that it would decompress would not have the offsets it says it has.

@@ -8,7 +8,6 @@ import argparse
 import shlex
 import sys
 import tomllib
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -19,10 +18,8 @@ PROFILES = ("medv", "dfir-orc", "psd")
 _FILE = "bitsd.toml"
 
 
-def add(make: Callable[..., argparse.ArgumentParser]) -> None:
-    """Add the command to those of `bitsd`, whose parsers `make` makes."""
-    about = "write a configuration for a known use"
-    init = make("init", help=about, description=about)
+def define(init: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
     init.add_argument(
         "--profile",
         choices=PROFILES,

@@ -65,11 +65,8 @@ class _Entry:
 _Change = Callable[[_Entry | None], tuple[_Entry | None, str]]
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command to those of the program."""
-    command = commands.add_parser(
-        "passwd", help="add, change or delete a user of a users file"
-    )
+def define(command: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
     command.add_argument("file", type=Path, metavar="FILE", help="made if missing")
     command.add_argument("user", metavar="USER")
     command.add_argument(

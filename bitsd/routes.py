@@ -7,6 +7,7 @@ refused packet is read first, so that the connection lives on.
 import asyncio
 import errno
 import re
+import secrets
 import time
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -16,9 +17,10 @@ from urllib.parse import quote
 from aiohttp import web
 from multidict import CIMultiDict
 
-from . import SOFTWARE, journal
+from . import SOFTWARE, arrival, journal
 from .access import Allowed, allowed
 from .answer import PROOF
+from .arrival import Arrival
 from .body import FragmentBody
 from .caller import Caller
 from .config import Config, Directory
@@ -129,7 +131,7 @@ class Routes:
             user = await self._user(request, place, place.write)
             packet = wire.parse(request.headers.items())
             if isinstance(packet, Ping):
-                ack = Ack()
+                ack, fields = Ack(), _arrival(request)
             else:
                 caller = Caller(user, request.remote or "", destination(path))
                 ack = await _served(request, sessions, packet, caller, body)
@@ -265,6 +267,18 @@ async def _served(
 def _length(request: web.BaseRequest) -> int:
     """The body's length; aiohttp has refused what is no number."""
     return int(request.headers.get("Content-Length", "0"))
+
+
+def _arrival(request: web.BaseRequest) -> Sequence[Field]:
+    """What became of a Ping on its way to us, if it asks."""
+    if arrival.FIELD not in request.headers:
+        return ()
+    connection = Connection.of(request)
+    connection.mark = connection.mark or secrets.token_hex(4)
+    version = f"{request.version.major}.{request.version.minor}"
+    ranged = "Range" in request.headers
+    found = Arrival(version, request.keep_alive, connection.mark, ranged)
+    return [(arrival.FIELD, str(found))]
 
 
 def _url(request: web.BaseRequest) -> str:

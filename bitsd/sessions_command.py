@@ -47,10 +47,8 @@ class Failed(Exception):
     """What was asked for cannot be done; says what to do."""
 
 
-def add(make: Callable[..., argparse.ArgumentParser]) -> None:
-    """Add the command to those of `bitsd`, whose parsers `make` makes."""
-    about = "show the uploads in flight, and end them"
-    sessions = make("sessions", help=about, description=about)
+def define(sessions: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
     verbs = sessions.add_subparsers(required=True, metavar="VERB").add_parser
     _add_verb(verbs, "list", "show all sessions", _list)
     for name, about, run in (

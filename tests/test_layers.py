@@ -100,13 +100,14 @@ LAYERS: dict[str, set[str]] = {
     | {"passwords", "settings", "users"},
     "connection": PROTOCOL
     | {"answer", "crowd", "forwarded", "journal", "line", "parser", "tls"},
+    "arrival": set(),
     "body": PROTOCOL | {"connection"},
     "pieces": {"cached", "ranges"},
     "downloads": {"answer", "journal", "pieces", "ranges"},
     "routes": PROTOCOL
     | {"access", "answer", "body", "caller", "config", "connection", "crowd"}
     | {"destination", "disk", "downloads", "forwarded", "journal", "offers", "owners"}
-    | {"line", "sessions", "signin"},
+    | {"arrival", "line", "sessions", "signin"},
 }
 LAYERS["server"] = set(LAYERS) - {"__init__"}
 LAYERS |= {
@@ -159,6 +160,31 @@ LAYERS |= {
 }
 LAYERS["__init__"] = {"client.download", "client.fetching", "client.http"}
 LAYERS["__init__"] |= {"client.outcome", "client.upload"}
+LAYERS |= {
+    "doctor.__init__": set(),
+    "doctor.line": {"protocol.wire"},
+    "doctor.hops": {"doctor.line"},
+    "doctor.verdicts": {"doctor.hops"},
+    "doctor.judge": {
+        "protocol.refusal",
+        "doctor.line",
+        "doctor.verdicts",
+        "doctor.hops",
+    },
+    "doctor.report": {"doctor.hops", "doctor.verdicts", "plain"},
+    "doctor.patient": {"protocol.wire", "doctor.line", "client.options"}
+    | {"client.signin"},
+    "doctor.road": {"doctor.patient", "doctor.report", "doctor.line"}
+    | {"doctor.verdicts"},
+    "doctor.uploads": {"protocol.wire", "arrival", "doctor.line", "doctor.judge"}
+    | {"doctor.patient", "doctor.report", "doctor.verdicts", "doctor.hops"},
+    "doctor.downloads": {"doctor.line", "doctor.judge", "doctor.patient"}
+    | {"doctor.report", "doctor.verdicts", "doctor.hops"},
+    "doctor.command": {"client.options", "client.trouble", "client.way", "plain"}
+    | {"quantities"}
+    | {"doctor.downloads", "doctor.patient", "doctor.report", "doctor.road"}
+    | {"doctor.uploads"},
+}
 LAYERS["worker"] = {"config", "journal", "listeners", "loops", "owners", "server"}
 LAYERS["supervisor"] = {"config", "journal", "listeners", "owners", "worker"}
 LAYERS["cli"] = set(LAYERS) - {"__init__"}

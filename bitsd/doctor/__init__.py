@@ -1,0 +1,1 @@
+"""`bitsd doctor`: what a BITS job would meet on its way to a server."""

@@ -1,0 +1,332 @@
+"""One connection, on which nothing is repaired, retried or hidden.
+
+A client library would follow, decompress, reconnect or refuse; here an answer is what
+came, and so is its absence.
+"""
+
+import asyncio
+import re
+import ssl
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from bitsd.protocol.wire import Field
+
+#: Of the body of an answer no more is kept: error pages are shorter.
+MAXIMUM_BODY = 1 << 20
+
+_MAXIMUM_HEAD = 1 << 16
+_CHUNK = 1 << 16
+_STATUS_LINE = re.compile(r"(HTTP/\d\.\d) (\d{3})(?: (.*))?")
+_INTERIM = range(100, 200)
+_BODILESS = (204, 304)
+
+
+class Broken(Exception):
+    """There is no answer, or none that is HTTP; says what came instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response as it came.
+
+    Attributes:
+        version: `HTTP/1.1` or another.
+        fields: names keep the case of the wire.
+        body: as far as it was read.
+        whole: all of the body was read.
+        kept: the connection can carry another request.
+    """
+
+    version: str
+    status: int
+    fields: Sequence[Field]
+    body: bytes = b""
+    whole: bool = True
+    kept: bool = True
+
+    def get(self, name: str) -> str | None:
+        """All values of a field in one, or None."""
+        values = [value for key, value in self.fields if key.lower() == name.lower()]
+        return ", ".join(values) if values else None
+
+    @property
+    def length(self) -> int | None:
+        """Content-Length, if there is one."""
+        value = self.get("Content-Length") or ""
+        return int(value) if value.isascii() and value.isdigit() else None
+
+    @property
+    def is_ack(self) -> bool:
+        """A BITS server wrote it."""
+        return (self.get("BITS-Packet-Type") or "").lower() == "ack"
+
+    @property
+    def hresult(self) -> int | None:
+        """The error code of an Ack, if it has one."""
+        value = self.get("BITS-Error-Code") or self.get("BITS-Error") or ""
+        try:
+            return int(value.partition(",")[0], 16)
+        except ValueError:
+            return None
+
+    @property
+    def received(self) -> int | None:
+        """BITS-Received-Content-Range: what the server holds."""
+        value = self.get("BITS-Received-Content-Range") or ""
+        return int(value) if value.isascii() and value.isdigit() else None
+
+
+class Line(asyncio.Protocol):
+    """A connection; `patience` is how long it may be silent, in seconds."""
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._buffer = bytearray()
+        self._ended = False
+        self._error: Exception | None = None
+        self._paused = False
+        self._news = asyncio.Event()
+        self._transport: asyncio.Transport | None = None
+
+    @classmethod
+    async def dial(
+        cls,
+        host: str,
+        port: int,
+        patience: float,
+        tls: ssl.SSLContext | None,
+        name: str,
+    ) -> "Line":
+        """Connect.
+
+        Raises:
+            OSError: as the system said; ssl.SSLError is one.
+            TimeoutError: nobody answers, which is one, too.
+        """
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(patience):
+            _transport, line = await loop.create_connection(
+                lambda: cls(patience),
+                host,
+                port,
+                ssl=tls,
+                server_hostname=None if tls is None else name,
+            )
+        return line
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep it; with uvloop it is no asyncio.Transport, and works as one."""
+        self._transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        """Wake who waits."""
+        self._buffer += data
+        self._news.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Keep what came before, which an error page may be."""
+        self._ended, self._error = True, exc
+        self._news.set()
+
+    def pause_writing(self) -> None:
+        """The other side is slow."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """It is no more."""
+        self._paused = False
+        self._news.set()
+
+    @property
+    def peer_certificate(self) -> dict[str, object]:
+        """Of the server; empty unless it was verified."""
+        tls: ssl.SSLObject | None = self._extra("ssl_object")
+        return dict(tls.getpeercert() or {}) if tls is not None else {}
+
+    @property
+    def tls_version(self) -> str | None:
+        """As `TLSv1.3`; None for plain TCP."""
+        tls: ssl.SSLObject | None = self._extra("ssl_object")
+        return None if tls is None else tls.version()
+
+    def _extra(self, name: str) -> ssl.SSLObject | None:
+        transport = self._transport
+        return None if transport is None else transport.get_extra_info(name)
+
+    async def ask(
+        self,
+        method: str,
+        target: str,
+        fields: Iterable[Field],
+        body: Iterable[bytes] = (),
+        *,
+        most: int = MAXIMUM_BODY,
+    ) -> Answer:
+        """Send a request and read its answer.
+
+        An answer that comes before the body is over ends the sending.
+
+        Args:
+            method: of it.
+            target: as on the wire.
+            fields: all that are sent.
+            body: its pieces.
+            most: bytes of the answer's body that are wanted.
+
+        Raises:
+            Broken: there is no answer.
+        """
+        await self.send(method, target, fields, body)
+        return await self.receive(head=method == "HEAD", most=most)
+
+    async def send(
+        self, method: str, target: str, fields: Iterable[Field], body: Iterable[bytes]
+    ) -> None:
+        """Send a request, or as much of it as the other side lets us."""
+        lines = [f"{method} {target} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in fields]
+        head = "\r\n".join((*lines, "", "")).encode("utf-8", "surrogateescape")
+        for piece in (head, *body):
+            if self._ended or self._buffer:
+                return
+            self._write(piece)
+            await self._settled()
+
+    def _write(self, octets: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(octets)
+
+    async def _settled(self) -> None:
+        """Wait until more can be sent, or something came."""
+        await asyncio.sleep(0)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._patience):
+                while self._paused and not self._ended and not self._buffer:
+                    self._news.clear()
+                    await self._news.wait()
+
+    async def receive(self, *, head: bool = False, most: int = MAXIMUM_BODY) -> Answer:
+        """The next answer.
+
+        Args:
+            head: it has no body, whatever it says.
+            most: bytes of its body that are wanted.
+
+        Raises:
+            Broken: there is none.
+        """
+        while True:
+            version, status, fields = _parsed(await self._head())
+            if status not in _INTERIM:
+                break
+        answer = Answer(version, status, fields)
+        if head or status in _BODILESS:
+            body, whole = b"", True
+        elif "chunked" in (answer.get("Transfer-Encoding") or "").lower():
+            body, whole = await self._chunked(most)
+        else:
+            body, whole = await self._plain(answer.length, most)
+        kept = whole and _kept(answer, bodiless=head or status in _BODILESS)
+        return Answer(version, status, fields, body, whole, kept)
+
+    async def _head(self) -> bytes:
+        while b"\r\n\r\n" not in self._buffer:
+            if len(self._buffer) > _MAXIMUM_HEAD:
+                raise Broken("an endless header")
+            if not await self._more():
+                raise Broken(self._why())
+        head, _end, rest = bytes(self._buffer).partition(b"\r\n\r\n")
+        self._buffer = bytearray(rest)
+        return head
+
+    async def _more(self) -> bool:
+        """Wait for more; False at the end.
+
+        Raises:
+            Broken: it takes too long.
+        """
+        had = len(self._buffer)
+        try:
+            async with asyncio.timeout(self._patience):
+                while len(self._buffer) == had and not self._ended:
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            raise Broken(f"no answer within {self._patience:g} s") from None
+        return len(self._buffer) > had
+
+    def _why(self) -> str:
+        if self._buffer:
+            return "what came is no HTTP"
+        if isinstance(self._error, ssl.SSLError):
+            return f"TLS broke: {self._error.reason}"
+        if isinstance(self._error, OSError):
+            return "the connection was reset without an answer"
+        return "the connection was closed without an answer"
+
+    async def _plain(self, length: int | None, most: int) -> tuple[bytes, bool]:
+        """A body of a length, or up to the end of the connection."""
+        wanted = most if length is None else min(length, most)
+        while len(self._buffer) < wanted and await self._more():
+            pass
+        body = bytes(self._buffer[:wanted])
+        del self._buffer[:wanted]
+        if length is None:
+            return body, self._ended and not self._buffer
+        return body, len(body) == length
+
+    async def _chunked(self, most: int) -> tuple[bytes, bool]:
+        body = b""
+        while len(body) < most:
+            size = await self._chunk_size()
+            if size is None:
+                return body, False
+            octets, whole = await self._plain(size + 2, size + 2)
+            if not whole:
+                return body + octets, False
+            if size == 0:
+                return body, True
+            body += octets[:-2]
+        return body, False
+
+    async def _chunk_size(self) -> int | None:
+        while b"\r\n" not in self._buffer:
+            if not await self._more():
+                return None
+        line, _end, rest = bytes(self._buffer).partition(b"\r\n")
+        self._buffer = bytearray(rest)
+        try:
+            return int(line.partition(b";")[0], 16)
+        except ValueError:
+            return None
+
+    @property
+    def open(self) -> bool:
+        """It has not ended yet."""
+        return not self._ended
+
+    def close(self) -> None:
+        """End it, whatever is under way."""
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def _parsed(head: bytes) -> tuple[str, int, list[Field]]:
+    status_line, *lines = head.decode("latin-1").split("\r\n")
+    match = _STATUS_LINE.fullmatch(status_line)
+    if match is None:
+        raise Broken("what came is no HTTP")
+    fields = [line.partition(":")[::2] for line in lines]
+    return match[1], int(match[2]), [(name, value.strip()) for name, value in fields]
+
+
+def _kept(answer: Answer, *, bodiless: bool) -> bool:
+    connection = (answer.get("Connection") or "").lower()
+    if "close" in connection:
+        return False
+    if answer.version == "HTTP/1.0" and "keep-alive" not in connection:
+        return False
+    chunked = answer.get("Transfer-Encoding") is not None
+    return bodiless or chunked or answer.length is not None
