@@ -21,6 +21,23 @@ SERVER = ExtendedKeyUsageOID.SERVER_AUTH
 UPN = ObjectIdentifier("1.3.6.1.4.1.311.20.2.3")
 
 
+#: What makes a certificate that of a CA.
+AUTHORITY = (
+    x509.BasicConstraints(ca=True, path_length=None),
+    x509.KeyUsage(
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=True,
+        encipher_only=False,
+        decipher_only=False,
+    ),
+)
+
+
 def named(subject: str) -> x509.Name:
     """A name as RFC 4514 writes it."""
     return x509.Name.from_rfc4514_string(subject)
@@ -79,8 +96,15 @@ def signed(
         now + begins,
         now + ends,
     )
-    for extension in extensions:
-        builder = builder.add_extension(extension, critical=False)
+    # Strict clients, such as Python since 3.13, want to see whose key signed which.
+    identifiers = (
+        x509.SubjectKeyIdentifier.from_public_key(key.public_key()),
+        x509.AuthorityKeyIdentifier.from_issuer_public_key((by or key).public_key()),
+    )
+    given = {type(extension): extension for extension in (*identifiers, *extensions)}
+    for extension in given.values():
+        critical = isinstance(extension, x509.BasicConstraints | x509.KeyUsage)
+        builder = builder.add_extension(extension, critical=critical)
     return Issued(builder.sign(by or key, SHA256()), key)
 
 
@@ -93,13 +117,12 @@ class Authority:
     issued: Issued = field(init=False)
 
     def __post_init__(self) -> None:
-        basic = x509.BasicConstraints(ca=True, path_length=None)
         above = self.issuer
         self.issued = signed(
             named(self.name),
             above and above.subject,
             above and above.issued.key,
-            extensions=[basic],
+            extensions=AUTHORITY,
         )
 
     @property

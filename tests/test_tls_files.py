@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from authorities import DAY, Authority, Issued, named, pem_of, signed
+from authorities import AUTHORITY, DAY, Authority, Issued, named, pem_of, signed
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -321,7 +321,7 @@ def test_what_ends_soon_is_told(folder: Path):
     Authority("CN=Old").issued.write(folder, "old")
     ending = signed(
         named("CN=Ending"),
-        extensions=[x509.BasicConstraints(ca=True, path_length=None)],
+        extensions=AUTHORITY,
         ends=-DAY / 2,
     )
     ending.write(folder, "ending")

@@ -153,6 +153,12 @@ COMES_IN = {
 }
 
 
+def key_of(authority: Authority) -> x509.AuthorityKeyIdentifier:
+    """What a certificate says of the key that signed it."""
+    key = authority.issued.key.public_key()
+    return x509.AuthorityKeyIdentifier.from_issuer_public_key(key)
+
+
 def by_no_ca() -> tuple[Issued, ...]:
     """Whoever has a certificate signs another one with it."""
     alice = ca().issue("CN=alice")
@@ -173,11 +179,16 @@ STAYS_OUT = {
     ),
     "another CA of the same name": (
         lambda: (impostor().issue("CN=alice"),),
-        "TLSV1_ALERT_DECRYPT_ERROR",
-        "the client's certificate: certificate signature failure",
+        "TLSV1_ALERT_UNKNOWN_CA",
+        "the client's certificate: unable to get local issuer certificate",
     ),
     "another CA of the same name, shown": (
         lambda: (impostor().issue("CN=alice"), impostor().issued),
+        "TLSV1_ALERT_UNKNOWN_CA",
+        "the client's certificate: self-signed certificate in certificate chain",
+    ),
+    "another CA that names the key of this one": (
+        lambda: (impostor().issue("CN=alice", extensions=[key_of(ca())]),),
         "TLSV1_ALERT_DECRYPT_ERROR",
         "the client's certificate: certificate signature failure",
     ),
