@@ -61,6 +61,7 @@ async def nginx(
     settings: str = "access_log off;",
     *,
     buffering: str = "off",
+    largest: str = "0",
 ) -> AsyncIterator[Path]:
     """The socket of an nginx with examples/nginx.conf, in front of a server.
 
@@ -71,6 +72,7 @@ async def nginx(
         folder: for its files.
         settings: that are not about bitsd.
         buffering: of whole requests before any of it is passed on.
+        largest: body of a request, as nginx writes sizes; 0 is any.
     """
     program = needed("nginx")
     listening = folder / "nginx.socket"
@@ -79,6 +81,8 @@ async def nginx(
     example = replaced(example, "server 127.0.0.1:8080;", f"server {host};")
     setting = "proxy_request_buffering"
     example = replaced(example, f"{setting} off;", f"{setting} {buffering};")
+    setting = "client_max_body_size"
+    example = replaced(example, f"{setting} 0;", f"{setting} {largest};")
     (folder / "conf.d").mkdir()
     (folder / "conf.d" / "bitsd.conf").write_text(example, "utf-8")
     user = "user root;" if os.geteuid() == 0 else ""

@@ -53,7 +53,7 @@ class Lines:
         if done.reply_url is None:
             return
         if stored is None:
-            print(f"{done.reply_url}: the reply, which is not fetched without --reply")
+            print(f"{done.reply_url}: the reply, not fetched without --reply")
         else:
             print(f"{stored}: the reply")
 

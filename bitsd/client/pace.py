@@ -60,18 +60,20 @@ class Patience:
 
     Attributes:
         retry_seconds: without progress, and it is given up.
+        first_seconds: of the first wait.
         progressed_at: the last time that something did.
         node_fails_since: the same, for the node that a host id names.
     """
 
     retry_seconds: float = RETRY_SECONDS
+    first_seconds: float = 1.0
     failures: int = 0
     progressed_at: float = 0.0
     node_fails_since: float | None = None
 
     def rewarded(self, now: float) -> "Patience":
         """It got on."""
-        return Patience(retry_seconds=self.retry_seconds, progressed_at=now)
+        return replace(self, failures=0, progressed_at=now, node_fails_since=None)
 
     def tried(self, now: float) -> "Patience":
         """It failed once more."""
@@ -80,8 +82,8 @@ class Patience:
 
     def wait_seconds(self, chance: float) -> float:
         """Before the next try: doubled each time, and not the same for all clients."""
-        doublings = min(self.failures - 1, _DOUBLINGS)
-        return min(2.0**doublings, LONGEST_WAIT_SECONDS) * (0.75 + chance / 2)
+        doubled = self.first_seconds * 2.0 ** min(self.failures - 1, _DOUBLINGS)
+        return min(doubled, LONGEST_WAIT_SECONDS) * (0.75 + chance / 2)
 
     def ends(self, at: float) -> bool:
         """At that time it is given up."""

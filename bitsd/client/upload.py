@@ -7,10 +7,11 @@ await upload("report.7z", "https://server/in/")
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol, TypeVar
 from urllib.parse import quote
 
 from yarl import URL
@@ -37,12 +38,14 @@ class Terms:
     Attributes:
         fragment_size: bytes; follows the speed of the line if not given.
         retry_seconds: without progress, and it is given up.
+        wait_seconds: before the first repetition; doubled for each one after it.
         restart: forget what an earlier run sent, also of a file that changed since.
         reply: where the server application's reply is stored; not fetched if not given.
     """
 
     fragment_size: int | None = None
     retry_seconds: float = RETRY_SECONDS
+    wait_seconds: float = 1.0
     restart: bool = False
     reply: Path | None = None
 
@@ -53,7 +56,9 @@ class Terms:
             size=size,
             reply_file=None if self.reply is None else str(self.reply),
             pace=pace,
-            patience=Patience(retry_seconds=self.retry_seconds),
+            patience=Patience(
+                retry_seconds=self.retry_seconds, first_seconds=self.wait_seconds
+            ),
         )
         if note is None:
             return fresh
@@ -105,7 +110,9 @@ async def upload(
         ValueError: the URL is none for a file.
         UploadFailed: the server does not have the file; see `resumable`.
     """
-    return await _Job(path, url, options).upload(terms or Terms(), progress or _nobody)
+    job = _Job(path, url, options)
+    with _as_failures():
+        return await job.upload(terms or Terms(), progress or _nobody)
 
 
 async def cancel(path: str | Path, url: str, *, options: Options | None = None) -> None:
@@ -115,7 +122,9 @@ async def cancel(path: str | Path, url: str, *, options: Options | None = None) 
         ValueError: as for `upload`.
         UploadFailed: there is none, or the server could not be told.
     """
-    await _Job(path, url, options).cancel()
+    job = _Job(path, url, options)
+    with _as_failures():
+        await job.cancel()
 
 
 class _Job:
@@ -127,32 +136,30 @@ class _Job:
     async def upload(self, terms: Terms, tell: Callable[[Happening], None]) -> Uploaded:
         clock = asyncio.get_running_loop().time
         begun = clock()
-        with (
-            _as_failures(),
-            closing(await asyncio.to_thread(self._notes)) as notes,
-            closing(await asyncio.to_thread(Source, self._path)) as source,
+        async with (
+            _opened(lambda: Notes(self._path, str(self._url))) as notes,
+            _opened(lambda: Source(self._path)) as source,
+            Http(self._options) as http,
         ):
-            async with Http(self._options) as http:
-                note = await self._earlier(notes, source, terms, http)
-                tell(Started(str(self._url), source.looks.size, note is not None))
-                run = self._run(http, source.read, _keeper(notes, source), tell)
-                done = await run.to_the_end(terms.upload(source.looks.size, note))
+            note = await self._earlier(notes, source, terms, http)
+            tell(Started(str(self._url), source.looks.size, note is not None))
+            run = self._run(http, source.read, _keeper(notes, source), tell)
+            done = await run.to_the_end(terms.upload(source.looks.size, note))
             await asyncio.to_thread(notes.forget)
         url = str(self._url)
         return Uploaded(url, done.size, run.sent, clock() - begun, done.reply_url)
 
     async def cancel(self) -> None:
-        with _as_failures(), closing(await asyncio.to_thread(self._notes)) as notes:
+        async with (
+            _opened(lambda: Notes(self._path, str(self._url))) as notes,
+            Http(self._options) as http,
+        ):
             note = await asyncio.to_thread(notes.read)
-            if note is not None:
-                async with Http(self._options) as http:
-                    await self._cancelled(note, http, CANCEL_SECONDS)
+            if note is None:
+                why = f"no upload of {self._path} to that URL was begun here"
+                raise UploadFailed(why)
+            await self._cancelled(note, http, CANCEL_SECONDS)
             await asyncio.to_thread(notes.forget)
-        if note is None:
-            raise UploadFailed(f"no upload of {self._path} to that URL was begun here")
-
-    def _notes(self) -> Notes:
-        return Notes(self._path, str(self._url))
 
     async def _earlier(
         self, notes: Notes, source: Source, terms: Terms, http: Http
@@ -185,6 +192,23 @@ class _Job:
     ) -> Run:
         options, url = self._options, self._url
         return Run(http=http, options=options, url=url, read=read, keep=keep, tell=tell)
+
+
+class _Closes(Protocol):
+    def close(self) -> None: ...
+
+
+_Thing = TypeVar("_Thing", bound=_Closes)
+
+
+@asynccontextmanager
+async def _opened(opening: Callable[[], _Thing]) -> AsyncIterator[_Thing]:
+    """What blocks when it is opened and closed."""
+    thing = await asyncio.to_thread(opening)
+    try:
+        yield thing
+    finally:
+        await asyncio.to_thread(thing.close)
 
 
 @contextmanager
