@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from .client.download import download
     from .client.fetching import Downloaded, DownloadFailed, How
     from .client.http import Options
-    from .client.outcome import Uploaded, UploadFailed
+    from .client.outcome import Progress, Started, Uploaded, UploadFailed, Waiting
     from .client.upload import Terms, upload
 
 __all__ = [
@@ -16,9 +16,12 @@ __all__ = [
     "Downloaded",
     "How",
     "Options",
+    "Progress",
+    "Started",
     "Terms",
     "UploadFailed",
     "Uploaded",
+    "Waiting",
     "download",
     "upload",
 ]
@@ -34,9 +37,12 @@ _CLIENT = {
     "Downloaded": "fetching",
     "How": "fetching",
     "Options": "http",
+    "Progress": "outcome",
+    "Started": "outcome",
     "Terms": "upload",
     "UploadFailed": "outcome",
     "Uploaded": "outcome",
+    "Waiting": "outcome",
     "download": "download",
     "upload": "upload",
 }

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Self, assert_never
 
 from rich import progress as bars
 from rich.console import Console
@@ -44,7 +44,7 @@ class Lines:
                 _say(f"{why}; trying again in {seconds:.0f} s")
             case Progress():
                 self._why = ""
-            case Started() | Waiting():
+            case _:
                 pass
 
     def uploaded(self, done: Uploaded, stored: str | None) -> None:
@@ -119,6 +119,8 @@ class Bar(Lines):
                 waiting = f"{self._name}: {why}; trying again in {seconds:.0f} s"
                 self._bars.update(self._task, description=waiting)
                 self._moving = False
+            case _:
+                assert_never(happening)
 
 
 class JsonLines(Lines):
@@ -141,8 +143,8 @@ class JsonLines(Lines):
             case Waiting(seconds, why):
                 _event("waiting", seconds=round(seconds, 1), reason=why)
                 self._last = None
-            case Progress(offset, size):
-                self._progress(offset, size)
+            case _:
+                self._progress(happening.offset, happening.size)
 
     def _progress(self, offset: int, size: int) -> None:
         now = self._clock()

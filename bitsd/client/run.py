@@ -89,7 +89,7 @@ class Run:
                 raise UploadFailed(why, resumable=True)
             case GetReply(url, file):
                 return await self._outcome(self._fetched(url, Path(file)))
-            case Send():
+            case _:
                 return await self._outcome(self._sent(step))
 
     async def _outcome(self, answer: Awaitable[Answered]) -> Event:

@@ -120,7 +120,7 @@ def after(upload: Upload, event: Event, moment: Moment) -> Next:
             return _onward(upload)
         case Unanswered(why, is_final):
             return (upload, Failed(why)) if is_final else _later(upload, why, moment)
-        case Answered():
+        case _:
             return _answered(upload, event, moment)
 
 

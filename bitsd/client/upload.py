@@ -180,7 +180,8 @@ class _Job:
 
     async def _cancelled(self, note: Note, http: Http, retry_seconds: float) -> None:
         upload = Terms(retry_seconds=retry_seconds).upload(note.looks.size, note)
-        run = self._run(http, _nothing, _nowhere, _nobody)
+        # None of the file is read, and there is nothing new to keep.
+        run = self._run(http, lambda *_span: b"", lambda _upload: None, _nobody)
         await run.to_the_end(replace(upload, cancelling=True))
 
     def _run(
@@ -235,14 +236,6 @@ def _keeper(notes: Notes, source: Source) -> Callable[[Upload], None]:
             notes.write(note)
 
     return keep
-
-
-def _nothing(_offset: int, _length: int) -> bytes:
-    return b""
-
-
-def _nowhere(_upload: Upload) -> None:
-    """Notes nothing."""
 
 
 def _nobody(_happening: Happening) -> None:

@@ -475,3 +475,35 @@ async def test_reply_without_a_place_is_told_and_stays(
     await upload(source, url, terms=Terms(reply=tmp_path / "reply"))
 
     assert (tmp_path / "reply").read_bytes() == b"the reply"
+
+
+def replies(*answers: bytes) -> list[bytes]:
+    """What a server says of an empty file, up to its Close."""
+    return [created(), ack(200, ("BITS-Reply-URL", "/reply")), *answers, ack()]
+
+
+async def test_reply_that_breaks_off_is_fetched_again(tmp_path: Path):
+    (tmp_path / "empty").touch()
+    cut = answer(200, ("Content-Length", "9"), ("Connection", "close"), body=b"half")
+    script = in_turn(*replies(cut, ack(), answer(200, body=b"the whole")))
+    terms = Terms(reply=tmp_path / "reply", wait_seconds=0.01)
+    async with scripted(script) as server:
+        await upload(tmp_path / "empty", f"{server.url}/x", terms=terms)
+
+    assert (tmp_path / "reply").read_bytes() == b"the whole"
+    assert [asked.method for asked in server.asked[-4:]] == [
+        "GET",
+        "BITS_POST",
+        "GET",
+        "BITS_POST",
+    ]
+
+
+async def test_reply_that_is_not_there_is_told(tmp_path: Path):
+    (tmp_path / "empty").touch()
+    terms = Terms(reply=tmp_path / "reply")
+    async with scripted(in_turn(*replies(answer(404)))) as server:
+        failure = await failed(tmp_path / "empty", f"{server.url}/x", terms)
+
+    assert failure.status == 404
+    assert not (tmp_path / "reply").exists()
