@@ -269,7 +269,7 @@ def _received(
         sure=True,
         furthest=max(received, upload.furthest),
         complete=complete,
-        finished=upload.finished or complete,
+        finished=complete or (upload.finished and received == upload.size),
         reply_url=ack.reply_url,
     )
     if complete or received > upload.furthest:

@@ -109,7 +109,10 @@ def _run(given: argparse.Namespace) -> int:
     from .upload import destination
 
     url = str(destination(given.file.absolute(), given.url))
-    return asyncio.run(_code(given, options(given), url))
+    try:
+        return asyncio.run(_code(given, options(given), url))
+    except (KeyboardInterrupt, EOFError):  # at the prompt for a password
+        return INTERRUPTED
 
 
 async def _code(given: argparse.Namespace, reached: Options, url: str) -> int:

@@ -404,6 +404,13 @@ def test_session_that_is_lost_after_an_earlier_run_sent_all_was_closed():
     assert talk.tell(acked(LOST)).step == Done()
 
 
+def test_session_that_is_lost_after_it_lost_bytes_is_begun_anew():
+    talk = Conversation(session_id=ID, offset=SIZE, finished=True)
+    talk.tell(OK, received(100, 416), acked(LOST))
+
+    assert talk.packet == CreateSession()
+
+
 # Close and Cancel.
 
 

@@ -22,6 +22,7 @@ from sites import Site
 from wire_client import until
 
 from bitsd.cli import main
+from bitsd.client import options
 
 ENTITY = os.urandom(3_000_017)
 
@@ -153,6 +154,18 @@ def test_wrong_usage_is_told(
 
     assert (raised.value.code, out) == (2, "")
     assert said in err
+
+
+@pytest.mark.parametrize("how", [KeyboardInterrupt, EOFError])
+def test_prompt_may_be_left(monkeypatch: pytest.MonkeyPatch, how: type[BaseException]):
+    def left(_prompt: str) -> str:
+        raise how
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(options, "getpass", left)
+
+    assert main(["upload", "f", "http://h/", "--user", "me"]) == 130
 
 
 def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]):
