@@ -601,3 +601,38 @@ async def test_server_that_is_not_trusted_is_not_asked_again(tmp_path: Path):
             await download(f"{server.url}/a", tmp_path / "f")
 
     assert not caught.value.resumable
+
+
+async def test_waits_do_not_grow_while_something_comes(
+    tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bitsd.client.retry.FIRST_SECONDS", 1e-6)
+    async with scripted(lambda asked: cut(offered()(asked), after=4_000)) as server:
+        done = await download(f"{server.url}/a", tmp_path / "f", progress=told)
+
+    assert done.path.read_bytes() == CONTENT
+    waits = [event.seconds for event in told if event.event is Kind.WAITING]
+    assert len(waits) == 24
+    assert max(waits) <= 1e-6
+
+
+async def test_failure_of_one_connection_is_known_when_all_have_ended():
+    """For what they still write is of the version that is no longer wanted."""
+    ended = []
+
+    async def slow() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            ended.append("slow")
+
+    async def failing() -> None:
+        await asyncio.sleep(0)
+        raise DownloadFailed("it failed")
+
+    with pytest.raises(DownloadFailed):
+        await fetching._together([slow(), failing(), slow()])
+
+    assert ended == ["slow", "slow"]
