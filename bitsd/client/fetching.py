@@ -8,7 +8,7 @@ import random
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -116,6 +116,8 @@ class Fetching:
         self._loop = asyncio.get_running_loop()
         self._dice = random.SystemRandom()
         self._how = How()
+        self._https: list[Http] = []
+        self._opened = AsyncExitStack()
         self._plain = False
         self._failures = 0
         self._progressed = self._saved = self._loop.time()
@@ -129,9 +131,13 @@ class Fetching:
     async def run(self, how: How) -> Downloaded:
         """The file, once it is whole and has its name."""
         self._how = how
+        async with self._opened:
+            return await self._run()
+
+    async def _run(self) -> Downloaded:
         target = self._part.target
         await self.on_disk(self._part.open)
-        version = None if how.force else await self._already_there()
+        version = None if self._how.force else await self._already_there()
         if version is not None:
             await self.on_disk(self._part.discard)
             self._say(Kind.DONE, reason="already there")
@@ -146,11 +152,11 @@ class Fetching:
         here = await self.on_disk(look_at, self._part.target)
         if here is None:
             return None
-        async with Http(self._options) as http:
+        (http,) = await self._ways(1)
+        reply = await self._ask(http, "HEAD", None)
+        while isinstance(reply, Later):
+            await self._pause(reply)
             reply = await self._ask(http, "HEAD", None)
-            while isinstance(reply, Later):
-                await self._pause(reply)
-                reply = await self._ask(http, "HEAD", None)
         # Whatever is wrong, the GET tells; and not all who know GET know HEAD.
         version = reply.version if isinstance(reply, Body) else None
         same = version is not None and here == (version.length, version.mtime)
@@ -176,26 +182,32 @@ class Fetching:
             self._say(Kind.STARTED)
         while wanted := self._part.missing():
             queue = deque(pieces(wanted, self._how.connections))
-            number = min(self._how.connections, len(queue))
-            await _together([self._pieces(queue) for _ in range(number)])
+            ways = await self._ways(min(self._how.connections, len(queue)))
+            await _together([self._pieces(http, queue) for http in ways])
         return version
 
     async def _first(self) -> Version:
         """Learn the version, and take all of it or some."""
         ranged = self._how.connections > 1 and not self._plain
         asked = ByteRange(0, SMALLEST_PIECE - 1) if ranged else None
-        async with Http(self._options) as http:
-            while self._part.version is None:
-                await self._attempt(http, asked)
-            return self._part.version
+        (http,) = await self._ways(1)
+        while self._part.version is None:
+            await self._attempt(http, asked)
+        return self._part.version
 
-    async def _pieces(self, queue: deque[ByteRange]) -> None:
-        """One connection, until nothing is left for it."""
-        async with Http(self._options) as http:
-            while queue:
-                asked = queue.popleft()
-                await self._attempt(http, asked)
-                queue.extendleft(reversed(self._part.missing(asked)))
+    async def _pieces(self, http: Http, queue: deque[ByteRange]) -> None:
+        """What one connection fetches, until nothing is left for it."""
+        while queue:
+            asked = queue.popleft()
+            await self._attempt(http, asked)
+            queue.extendleft(reversed(self._part.missing(asked)))
+
+    async def _ways(self, number: int) -> list[Http]:
+        """So many connections; each is signed in once, and kept until the end."""
+        while len(self._https) < number:
+            http = await self._opened.enter_async_context(Http(self._options))
+            self._https.append(http)
+        return self._https[:number]
 
     async def _attempt(self, http: Http, asked: ByteRange | None) -> None:
         """Ask once and take what comes; wait, if it is not what was promised.
