@@ -8,7 +8,6 @@ import asyncio
 import re
 import ssl
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from bitsd.protocol.wire import Field
@@ -88,7 +87,7 @@ class Line(asyncio.Protocol):
         self._error: Exception | None = None
         self._paused = False
         self._news = asyncio.Event()
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport
 
     @classmethod
     async def dial(
@@ -106,14 +105,14 @@ class Line(asyncio.Protocol):
             TimeoutError: nobody answers, which is one, too.
         """
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(patience):
-            _transport, line = await loop.create_connection(
-                lambda: cls(patience),
-                host,
-                port,
-                ssl=tls,
-                server_hostname=None if tls is None else name,
-            )
+        connecting = loop.create_connection(
+            lambda: cls(patience),
+            host,
+            port,
+            ssl=tls,
+            server_hostname=None if tls is None else name,
+        )
+        _transport, line = await asyncio.wait_for(connecting, patience)
         return line
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -152,8 +151,8 @@ class Line(asyncio.Protocol):
         return None if tls is None else tls.version()
 
     def _extra(self, name: str) -> ssl.SSLObject | None:
-        transport = self._transport
-        return None if transport is None else transport.get_extra_info(name)
+        found: ssl.SSLObject | None = self._transport.get_extra_info(name)
+        return found
 
     async def ask(
         self,
@@ -184,28 +183,30 @@ class Line(asyncio.Protocol):
     async def send(
         self, method: str, target: str, fields: Iterable[Field], body: Iterable[bytes]
     ) -> None:
-        """Send a request, or as much of it as the other side lets us."""
+        """Send a request; an answer, or the end, ends the sending.
+
+        Raises:
+            Broken: the other side takes too long to take it.
+        """
         lines = [f"{method} {target} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in fields]
         head = "\r\n".join((*lines, "", "")).encode("utf-8", "surrogateescape")
         for piece in (head, *body):
             if self._ended or self._buffer:
                 return
-            self._write(piece)
+            self._transport.write(piece)
             await self._settled()
-
-    def _write(self, octets: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(octets)
 
     async def _settled(self) -> None:
         """Wait until more can be sent, or something came."""
         await asyncio.sleep(0)
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(self._patience):
                 while self._paused and not self._ended and not self._buffer:
                     self._news.clear()
                     await self._news.wait()
+        except TimeoutError:
+            raise Broken(f"no answer within {self._patience:g} s") from None
 
     async def receive(self, *, head: bool = False, most: int = MAXIMUM_BODY) -> Answer:
         """The next answer.
@@ -260,9 +261,7 @@ class Line(asyncio.Protocol):
     def _why(self) -> str:
         if self._buffer:
             return "what came is no HTTP"
-        if isinstance(self._error, ssl.SSLError):
-            return f"TLS broke: {self._error.reason}"
-        if isinstance(self._error, OSError):
+        if self._error is not None:
             return "the connection was reset without an answer"
         return "the connection was closed without an answer"
 
@@ -283,7 +282,7 @@ class Line(asyncio.Protocol):
             size = await self._chunk_size()
             if size is None:
                 return body, False
-            octets, whole = await self._plain(size + 2, size + 2)
+            octets, whole = await self._plain(size + 2, most + 2)
             if not whole:
                 return body + octets, False
             if size == 0:
@@ -302,15 +301,9 @@ class Line(asyncio.Protocol):
         except ValueError:
             return None
 
-    @property
-    def open(self) -> bool:
-        """It has not ended yet."""
-        return not self._ended
-
     def close(self) -> None:
         """End it, whatever is under way."""
-        if self._transport is not None:
-            self._transport.abort()
+        self._transport.abort()
 
 
 def _parsed(head: bytes) -> tuple[str, int, list[Field]]:

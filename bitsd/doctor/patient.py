@@ -168,12 +168,6 @@ class Patient:
             self.trouble = str(problem)
             return False
 
-    def trust_any(self) -> None:
-        """Trust any certificate from now on: that it is wrong was told."""
-        if self.tls is not None:
-            self.tls.check_hostname = False
-            self.tls.verify_mode = ssl.CERT_NONE
-
 
 def _offers(answer: Answer) -> dict[str, str]:
     values = [v for name, v in answer.fields if name.lower() == "www-authenticate"]

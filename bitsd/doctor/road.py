@@ -75,40 +75,43 @@ async def _handshake(patient: Patient, tls: ssl.SSLContext, findings: Findings) 
     """TLS as a job would have it; then with any certificate, to see what is behind."""
     asked = _requests(tls)
     try:
+        line = await _verified(patient, tls, findings)
+    except OSError as error:
+        _fail(error, findings)
+        return False
+    line.close()
+    patient.certificate_asked = bool(asked)
+    return True
+
+
+async def _verified(patient: Patient, tls: ssl.SSLContext, findings: Findings) -> Line:
+    """A connection, whether the certificate is right or not.
+
+    Raises:
+        OSError: there is none.
+    """
+    try:
         line = await patient.line()
     except ssl.SSLCertVerificationError as error:
         detail = f"{patient.host}: {error.verify_message}"
         findings.fault("tls", _symptom(error.verify_code), detail)
-        patient.trust_any()
-        return await _again(patient, asked, findings)
-    except OSError as error:
-        _fail(error, findings)
-        return False
+        tls.check_hostname = False
+        tls.verify_mode = ssl.CERT_NONE
+        return await patient.line()
     until = _until(line.peer_certificate)
     told = f"{line.tls_version}, a certificate until {until:%Y-%m-%d}"
-    line.close()
     if until - datetime.now(UTC) < SOON:
         findings.note("tls", f"{told}, which is soon")
     else:
         findings.ok("tls", told)
-    patient.certificate_asked = bool(asked)
-    return True
-
-
-async def _again(patient: Patient, asked: list[int], findings: Findings) -> bool:
-    try:
-        line = await patient.line()
-    except OSError as error:
-        _fail(error, findings)
-        return False
-    line.close()
-    patient.certificate_asked = bool(asked)
-    return True
+    return line
 
 
 def _fail(error: OSError, findings: Findings) -> None:
-    reason = getattr(error, "reason", None) or error.strerror or "closed by the server"
-    findings.fault("tls", Symptom.NO_TLS, str(reason))
+    reason = getattr(error, "reason", None) or error.strerror
+    if isinstance(error, TimeoutError):
+        reason = "no answer"
+    findings.fault("tls", Symptom.NO_TLS, str(reason or "the server hung up"))
 
 
 def _symptom(verify_code: int) -> Symptom:

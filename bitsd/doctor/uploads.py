@@ -38,7 +38,7 @@ SIZES = (1 << 16, (1 << 20) + 1, 8 << 20, 13 << 20, 30_000_001)
 BROKEN_BYTES = 1 << 20
 
 #: How long that may take, in seconds, one try after the other.
-ARRIVAL_SECONDS = (0.1, 0.5, 2.0)
+ARRIVAL_SECONDS = (0.05, 0.4, 1.0)
 
 #: Connections that a proxy shares show in so many rounds.
 _ROUNDS = 3
@@ -82,15 +82,7 @@ class Uploads:
         Returns whether there is a file of the patient's name, which is not touched.
         """
         exists = await self._head()
-        if (
-            self._patient.certificate_asked
-            and self._patient.options.certificate is None
-        ):
-            hop = self._front() or author(self._patient.answers[-1])
-            detail = "the server asks for a client certificate"
-            self._findings.fault(
-                "certificate", Symptom.CERTIFICATE_ASKED, detail, hop=hop
-            )
+        self._certificate()
         self._patient.target = unused(self._patient.target, taken=exists)
         if not await self._ping():
             self._findings.skip("upload", "needs an answer to Ping")
@@ -121,6 +113,16 @@ class Uploads:
         else:
             self._findings.ok("head", told)
         return answer.status == HTTPStatus.OK
+
+    def _certificate(self) -> None:
+        """That no job without a client certificate is turned away."""
+        patient = self._patient
+        if not patient.certificate_asked or patient.options.certificate is not None:
+            return
+        hop = author(patient.answers[0]) if patient.answers else None
+        detail = "the server asks for a client certificate"
+        symptom = Symptom.CERTIFICATE_ASKED
+        self._findings.fault("certificate", symptom, detail, hop=hop)
 
     async def _ping(self) -> bool:
         try:

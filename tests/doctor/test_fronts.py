@@ -162,17 +162,6 @@ FAULTS: dict[str, tuple[Product, list[Edit], Symptom, str, str]] = {
         "0x8020001B",
         "proxy_hide_header",
     ),
-    "nginx, no error back": (
-        "nginx",
-        [
-            nginx_with(
-                "proxy_hide_header BITS-Error; proxy_hide_header BITS-Error-Code;"
-            )
-        ],
-        Symptom.RESPONSE_FIELDS,
-        "0x8020001B",
-        "proxy_hide_header",
-    ),
     "nginx, no packet type on": (
         "nginx",
         [nginx_with('proxy_set_header BITS-Packet-Type "";')],
@@ -265,13 +254,6 @@ FAULTS: dict[str, tuple[Product, list[Edit], Symptom, str, str]] = {
         "0x8020001B",
         "Header unset",
     ),
-    "Apache, no packet type on": (
-        "apache",
-        [apache_with("RequestHeader unset BITS-Packet-Type")],
-        Symptom.REQUEST_FIELDS,
-        "0x80070057",
-        "RequestHeader unset",
-    ),
     "Apache, error pages": (
         "apache",
         [apache_with("ProxyErrorOverride On")],
@@ -339,13 +321,6 @@ FAULTS: dict[str, tuple[Product, list[Edit], Symptom, str, str]] = {
         Symptom.NO_CONTENT_RANGE,
         "0x80200013",
         "http-response del-header content-range",
-    ),
-    "HAProxy, no session back": (
-        "haproxy",
-        [backend_with("http-response del-header bits-session-id")],
-        Symptom.RESPONSE_FIELDS,
-        "0x8020001B",
-        "http-response del-header",
     ),
     "HAProxy, no packet type on": (
         "haproxy",
