@@ -5,11 +5,8 @@ import sys
 from asyncio.subprocess import PIPE
 from pathlib import Path
 
-import pytest
 from proxies import EXAMPLES
 from sites import Site
-
-import bitsd
 
 CONTENT = bytes(range(256)) * 100
 
@@ -35,13 +32,3 @@ async def test_example_fetches_a_file(site: Site, tmp_path: Path):
     assert second == (0, f"{file}: already there, {len(CONTENT)} bytes\n", "")
     assert none == (1, "", "there is no such file on the server\n")
     assert file.read_bytes() == CONTENT
-
-
-@pytest.mark.parametrize("name", bitsd.__all__)
-def test_what_is_offered_is_there(name: str):
-    assert getattr(bitsd, name) is not None
-
-
-def test_what_is_not_offered_is_not_there():
-    with pytest.raises(AttributeError, match="no attribute 'upstairs'"):
-        _ = bitsd.upstairs

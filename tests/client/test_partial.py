@@ -30,7 +30,7 @@ def target(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def state(target: Path) -> Path:
+def left(target: Path) -> Path:
     """The state of a file of which the first 400 bytes came."""
     part = opened(target)
     part.begin(VERSION)
@@ -39,7 +39,7 @@ def state(target: Path) -> Path:
     return target.with_name("f.part.state")
 
 
-def test_what_came_is_there_again(target: Path, state: Path):
+def test_what_came_is_there_again(target: Path, left: Path):
     part = opened(target)
 
     assert part.version == VERSION
@@ -56,8 +56,8 @@ def test_what_came_is_there_again(target: Path, state: Path):
     assert list(target.parent.iterdir()) == [target]
 
 
-def test_state_shows_no_secret(state: Path):
-    assert "secret" not in state.read_text()
+def test_state_shows_no_secret(left: Path):
+    assert "secret" not in left.read_text()
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_state_shows_no_secret(state: Path):
         "\xff",
     ],
 )
-def test_state_that_makes_no_sense_is_none(target: Path, state: Path, text: str):
-    state.write_text(text, "latin-1")
+def test_state_that_makes_no_sense_is_none(target: Path, left: Path, text: str):
+    left.write_text(text, "latin-1")
     part = opened(target)
     part.close()
 
@@ -94,16 +94,16 @@ def test_state_that_makes_no_sense_is_none(target: Path, state: Path, text: str)
         ("version", {"length": 1000, "etag": '"a"', "modified": None, "validator": 7}),
     ],
 )
-def test_state_that_cannot_be_is_none(target: Path, state: Path, name: str, value):
-    text = json.loads(state.read_text())
-    state.write_text(json.dumps(text | {name: value}))
+def test_state_that_cannot_be_is_none(target: Path, left: Path, name: str, value):
+    text = json.loads(left.read_text())
+    left.write_text(json.dumps(text | {name: value}))
     part = opened(target)
     part.close()
 
     assert part.version is None
 
 
-def test_state_without_its_file_is_none(target: Path, state: Path):
+def test_state_without_its_file_is_none(target: Path, left: Path):
     """As after a power cut at the very end, and the user took the file away."""
     part_of(target).unlink()
     part = opened(target)
@@ -112,11 +112,11 @@ def test_state_without_its_file_is_none(target: Path, state: Path):
     part.close()
 
 
-def test_old_state_is_gone_before_a_new_version_comes(target: Path, state: Path):
+def test_old_state_is_gone_before_a_new_version_comes(target: Path, left: Path):
     part = opened(target)
     part.begin(VERSION)
 
-    assert not state.exists()
+    assert not left.exists()
     assert part.missing() == [ByteRange(0, 999)]
     assert part_of(target).read_bytes() == bytes(1000)
     part.close()
@@ -134,7 +134,7 @@ def test_what_cannot_go_on_is_not_left_behind(target: Path, validator: str | Non
 
 
 def test_failure_of_the_disk_is_told(
-    target: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+    target: Path, left: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def failing(_file: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))

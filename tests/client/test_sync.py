@@ -279,8 +279,7 @@ async def test_fetch_that_fails_is_told(follow):
         assert not await follow(server.url, "a").look()
 
 
-async def test_program_looks_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+async def test_program_looks_once(tmp_path: Path):
     folder = tmp_path / "new" / "folder"
     async with nginx(tmp_path / "nginx") as server:
         (server.root / "a.ckm").write_bytes(b"image")
@@ -309,9 +308,8 @@ async def test_program_looks_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_program_looks_until_it_is_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+    tmp_path: Path, number: signal.Signals
 ):
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     folder = tmp_path / "folder"
     shelf = Shelf(a=503)
     async with scripted(shelf) as server:
