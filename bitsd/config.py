@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from . import quantities, rules, tls_files
+from . import offers, quantities, rules, tls_files
 from .access import EVERYONE
 from .plain import plain
 from .settings import CertificateRule, Config, Directory, Listen, Size
@@ -105,7 +105,7 @@ def from_table(table: Mapping[str, Any], base: Path) -> Config:
 
 def warnings(config: Config) -> list[str]:
     """Settings that work and that an operator should have thought about; blocks."""
-    return [*_doubts_about_tls(config)] + [
+    return [*_doubts_about_tls(config), *offers.doubts(config)] + [
         f"directory[{index}]{warning}"
         for index, directory in enumerate(config.directory)
         for risky, warning in _risks(directory)

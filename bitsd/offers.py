@@ -93,3 +93,62 @@ def problems_with(config: Config, directory: Directory) -> Iterator[str]:
     for way in directory.authentication or ():
         if needed := _lacks(config, way):
             yield f'authentication: "{way}": {needed}'
+
+
+def doubts(config: Config) -> Iterator[str]:
+    """Settings of sign-in that work and that an operator should have thought about.
+
+    Blocks.
+    """
+    try:
+        users = Users.empty() if config.users is None else Users.load(config.users)
+    except ValueError as error:  # it was good a moment ago
+        yield f"users: {error}"
+        return
+    for warning in users.warnings:
+        yield f"users: {warning}"
+    for index, directory in enumerate(config.directory):
+        if not _asks(directory):
+            continue
+        for doubt in (
+            *_unknown(config, directory, users),
+            *_unoffered(config, directory),
+        ):
+            yield f"directory[{index}].{doubt}"
+        if "ntlm" in (directory.authentication or ()) and not users.ntlm:
+            yield (
+                f'directory[{index}].authentication: "ntlm": nobody can; add users '
+                "with `bitsd passwd --ntlm`"
+            )
+
+
+def _asks(directory: Directory) -> bool:
+    """Somebody has to sign in."""
+    lists = (directory.read, directory.write if directory.upload else ())
+    return any(entries and EVERYONE not in entries for entries in lists)
+
+
+def _unknown(config: Config, directory: Directory, users: Users) -> Iterator[str]:
+    """Names that nobody can sign in by."""
+    if config.keytab is not None or "certificate" in sign_in(config, directory):
+        return
+    for key in ("read", "write"):
+        entries = [entry for entry in getattr(directory, key) if entry != EVERYONE]
+        names = [entry for entry in entries if not entry.startswith(GROUP)]
+        for group in entries:
+            names += config.groups.get(group.removeprefix(GROUP), ())
+        for name in dict.fromkeys(names):
+            if users.find(name) is None:
+                yield f"{key}: {name!r} is not in the users file"
+
+
+def _unoffered(config: Config, directory: Directory) -> Iterator[str]:
+    """Addresses where passwords are not taken."""
+    if directory.allow_basic_over_http or "basic" not in sign_in(config, directory):
+        return
+    for listen in config.listen:
+        if listen.certificate is None and not listen.loopback:
+            yield (
+                f"authentication: Basic is not offered at {listen.address}, where "
+                "others read along; give it a certificate"
+            )

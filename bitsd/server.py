@@ -146,6 +146,8 @@ class Server:
             return False
         if _fixed(config) != _fixed(self._config):
             journal.warn("restart-needed", detail=_RESTART)
+        for warning in users.warnings:
+            journal.warn("users", detail=warning)
         self._sign_in.reload(users, config.certificate)
         # What a restart would change may have changed their number and order.
         directories = {directory.url: directory for directory in config.directory}
@@ -185,6 +187,7 @@ class Server:
             # aiohttp waits twice: for answers, and after having cancelled them. The
             # rest is for everything else.
             await self._http.shutdown(self._config.stop_timeout.total_seconds() * 0.4)
+        self._sign_in.close()
 
 
 def _fixed(config: Config) -> Config:

@@ -94,6 +94,10 @@ class SignIn:
         self._users = users
         self._whose = lru_cache(maxsize=1024)(partial(user_of, rules=(*rules,)))
 
+    def close(self) -> None:
+        """Check no more passwords."""
+        self._passwords.close()
+
     def stands(self, identity: Identity, line: Line) -> bool:
         """Nothing changed about somebody who has signed in over a connection."""
         if identity.scheme == "certificate":
@@ -226,7 +230,7 @@ class SignIn:
                 raise Refusal(Reason.TOO_MANY_FAILURES, detail) from None
             if user is None:
                 self._failed(offered, asking, name, "basic: wrong name or password")
-            self._attempts.succeeded(asking.address, name)
+        self._attempts.succeeded(asking.address, name)
         return Identity(same(user.name), "basic", user)
 
     async def _step(

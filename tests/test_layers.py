@@ -52,7 +52,8 @@ LAYERS: dict[str, set[str]] = {
     "offers": {"access", "forwarded", "kerberos", "settings", "users"},
     "rules": {"access", "certificates", "offers", "settings", "tls", "tls_files"},
     "plain": set(),
-    "config": {"access", "plain", "quantities", "rules", "settings", "tls_files"},
+    "config": {"access", "offers", "plain", "quantities", "rules", "settings"}
+    | {"tls_files"},
     "systemd": set(),
     "listeners": {"config", "systemd", "tls", "tls_files"},
     "advice": {"protocol.refusal", "codes"},

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
-from bitsd.config import Config, ConfigError, from_table
+from bitsd.config import Config, ConfigError, from_table, warnings
 from bitsd.destination import SESSIONS
 from bitsd.offers import sign_in
 from bitsd.rules import MAXIMUM_HOST_ID, MAXIMUM_URL
@@ -682,3 +683,55 @@ def test_suffixes_are_written_in_lower_case(base):
 
 def test_an_address_that_was_never_checked_is_not_taken_for_loopback():
     assert not Listen(address="elsewhere").loopback
+
+
+def test_sign_in_that_works_and_may_be_meant_otherwise_is_told(base):
+    make_users(base)
+    (base / "users").chmod(0o666)
+    text = (
+        'users = "users"\ngroups = { staff = ["alice", "bob"] }\n'
+        + listen("127.0.0.1:0")
+        + listen("0.0.0.0:80")
+        + directory(
+            more='write = ["@staff", "carol", "@users"]\nupload = true\n'
+            'authentication = ["ntlm", "basic"]\nmaximum_upload_size = 1'
+        )
+        + directory("/other", "other", more="read = ['*', 'dora']")
+    )
+
+    first, *rest = warnings(loaded(text, base))
+    assert first.startswith("users: ")
+    assert rest == [
+        "directory[0].write: 'carol' is not in the users file",
+        "directory[0].write: 'bob' is not in the users file",
+        (
+            "directory[0].authentication: Basic is not offered at 0.0.0.0:80, where "
+            "others read along; give it a certificate"
+        ),
+        (
+            'directory[0].authentication: "ntlm": nobody can; add users with '
+            "`bitsd passwd --ntlm`"
+        ),
+    ]
+
+
+def test_others_may_vouch_for_users_who_are_not_in_the_file(base):
+    make_users(base)
+    text = (
+        'users = "users"\n'
+        + listen("127.0.0.1:0")
+        + directory(more="read = ['bob']\nallow_basic_over_http = true")
+    )
+    config = structs.replace(loaded(text, base), keytab=base / "keytab")
+
+    assert warnings(config) == [
+        "directory[0].allow_basic_over_http: whoever is on the way reads passwords"
+    ]
+
+
+def test_users_that_vanish_are_told(base):
+    make_users(base)
+    config = loaded(USERS + directory(), base)
+    (base / "users").unlink()
+
+    assert warnings(config) == [f"users: {base / 'users'}: No such file or directory"]
