@@ -64,6 +64,14 @@ async def test_small_file_has_no_parts_to_test(site: Site):
     assert told(findings, "ranges") == "skipped: the file has less than 64 bytes"
 
 
+async def test_file_that_is_named_comes_before_that_of_the_url(site: Site):
+    write(str(site.folder / "a"), bytes(9))
+    write(str(site.folder / "b"), bytes(1000))
+    _reached, findings = await examined(f"{site.url}/in/a", f"{site.url}/in/b")
+
+    assert told(findings, "file") == "ok: 1000 bytes"
+
+
 async def test_file_that_is_not_there_is_told(site: Site):
     _reached, findings = await examined(f"{site.url}/in/", f"{site.url}/in/a")
     (fault,) = findings.faults
