@@ -102,8 +102,9 @@ STATUSES: Mapping[int, Answer] = {
     413: Answer(
         "One fragment was too big. bitsd never says it: a proxy's body limit did.",
         _PROXY,
-        "nginx: `client_max_body_size 0;`. Apache: `LimitRequestBody 0`. IIS: raise "
-        "maxAllowedContentLength. Fragments of Windows reach 13 MB.",
+        "nginx: `client_max_body_size 0;`. Apache: `SecRequestBodyLimit` of "
+        "mod_security. IIS: maxAllowedContentLength. Fragments of Windows reach 13 MB; "
+        "`bitsd doctor URL` names the proxy.",
     ),
     416: Answer(
         "Upload: a fragment left a gap, and the answer says where to resume. "

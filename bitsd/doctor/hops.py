@@ -5,7 +5,7 @@ unless their names are hidden.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
 
 from .line import Answer
@@ -86,21 +86,26 @@ def _by_server(answer: Answer) -> Hop | None:
 
 
 def in_front(answers: Sequence[Answer]) -> Hop | None:
-    """What passes the packets on, by what it did to Acks; None if nothing shows."""
-    for answer in answers:
-        if not answer.is_ack:
-            continue
-        named = _by_server(answer)
-        if named is not None:
-            return named
-        names = [name.lower() for name, _value in answer.fields]
-        # It writes these two itself, whatever the server had.
-        if "keep-alive" in names or names[:2] == ["date", "server"]:
-            return Hop.APACHE
-        if "squid" in (answer.get("Via") or "").lower():
-            return Hop.SQUID
-        if all(name == name.lower() for name, _value in answer.fields):
-            return Hop.HAPROXY
-        if answer.get("Via") is not None:
-            return Hop.UNKNOWN
-    return None
+    """What passes the packets on, by what it did to Acks.
+
+    None if nothing shows, UNKNOWN if it may be one of several.
+    """
+    found = {hop for ack in answers if ack.is_ack for hop in _signs(ack)}
+    if len(found) > 1:
+        return Hop.UNKNOWN
+    return found.pop() if found else None
+
+
+def _signs(ack: Answer) -> Iterator[Hop]:
+    names = [name.lower() for name, _value in ack.fields]
+    named = _by_server(ack)
+    if named is not None:
+        yield named
+    # It writes these two itself, whatever the server had.
+    if "keep-alive" in names or names[:2] == ["date", "server"]:
+        yield Hop.APACHE
+    if all(name == name.lower() for name, _value in ack.fields):
+        yield Hop.HAPROXY
+    via = ack.get("Via")
+    if via is not None:
+        yield Hop.SQUID if "squid" in via.lower() else Hop.UNKNOWN

@@ -70,6 +70,7 @@ def test_who_wrote_an_answer(seen: Answer, hop: Hop):
         ([answer(200, ("bits-packet-type", "Ack"))], Hop.HAPROXY),
         ([answer(200, ACK, ("Via", "1.1 here (squid/5.7)"))], Hop.SQUID),
         ([answer(200, ACK, ("Via", "1.1 here"))], Hop.UNKNOWN),
+        ([answer(200, ("bits-packet-type", "Ack"), ("server", "nginx"))], Hop.UNKNOWN),
     ],
     ids=str,
 )

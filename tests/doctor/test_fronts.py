@@ -361,3 +361,41 @@ async def test_fault_is_found_with_its_hop_and_the_line_that_repairs_it(
     assert len(fault.cure) == 1
     assert cure in fault.cure[0]
     assert len(site_with_file.sessions) == ("no session back" in name)
+
+
+async def test_apache_passes_on_what_is_larger_than_its_own_limit(
+    site_with_file: Site, tmp_path: Path
+):
+    """So the directive that everybody names first is no cure."""
+    limit = apache_with("LimitRequestBody 1000")
+    async with front("apache", site_with_file.host, tmp_path / "front", limit) as url:
+        findings = await examined(url)
+
+    assert told(findings) == []
+
+
+async def test_page_names_its_hop_behind_another(site_with_file: Site, tmp_path: Path):
+    limit = ("client_max_body_size 0;", "")
+    async with (
+        front("nginx", site_with_file.host, tmp_path / "inner", limit) as inner,
+        front("haproxy", inner.removeprefix("http://"), tmp_path / "outer") as url,
+    ):
+        findings = await examined(url)
+
+    assert told(findings) == [(Symptom.BODY_LIMIT, Hop.NGINX, "0x8019019D")]
+
+
+async def test_cures_of_both_are_told_where_two_may_be_at_fault(
+    site_with_file: Site, tmp_path: Path
+):
+    async with (
+        front("nginx", site_with_file.host, tmp_path / "inner", *NOT_KEPT) as inner,
+        front("haproxy", inner.removeprefix("http://"), tmp_path / "outer") as url,
+    ):
+        findings = await examined(url)
+
+    (fault,) = findings.faults
+    assert (fault.symptom, fault.hop) == (Symptom.UPSTREAM_CLOSED, Hop.UNKNOWN)
+    assert [line.partition(":")[0] for line in fault.cure] == [
+        *("nginx", "Apache", "HAProxy", "another")
+    ]
