@@ -145,7 +145,7 @@ LAYERS |= {
     | {"client.spans", "client.trouble"},
     "client.download": {"client.fetching", "client.options", "client.partial"}
     | {"client.progress", "client.trouble"},
-    "client.commands": {"loops", "client.bars", "client.progress"},
+    "client.commands": {"loops", "client.bars", "client.options", "client.progress"},
     "client.download_command": {"quantities", "client.commands", "client.download"}
     | {"client.fetching", "client.options", "client.partial", "client.progress"},
     "client.sync": {"client.download", "client.fetching", "client.http"}

@@ -1,5 +1,6 @@
 """How a command of a client runs, is interrupted, and shows what happens."""
 
+import argparse
 import asyncio
 import signal
 import sys
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 
 from bitsd import loops
 
+from .options import Options, options
 from .progress import Tell, json_lines, lines
 
 _T = TypeVar("_T")
@@ -22,6 +24,18 @@ INTERRUPTED = 130
 
 class Interrupted(Exception):
     """SIGINT or SIGTERM came, and the work is over."""
+
+
+def asked(given: argparse.Namespace) -> Options:
+    """How the server is reached, which may have to be asked at a prompt.
+
+    Raises:
+        Interrupted: the prompt was left.
+    """
+    try:
+        return options(given)
+    except (KeyboardInterrupt, EOFError):
+        raise Interrupted from None
 
 
 def shown(*, as_json: bool) -> AbstractContextManager[Tell]:

@@ -1,19 +1,19 @@
 """`bitsd download`."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from bitsd import quantities
 
-from .commands import FAILED, GAVE_UP, INTERRUPTED, Interrupted, run, shown
+from .commands import FAILED, GAVE_UP, INTERRUPTED, Interrupted, asked, run, shown
 from .download import destination, download
-from .fetching import RETRY_FOR, DownloadFailed, How
-from .options import add_options, options
+from .fetching import RETRY_FOR, Downloaded, DownloadFailed, How
+from .options import add_options
 from .partial import part_of
-from .progress import Event, Kind, Tell
+from .progress import Event, Kind
 
 EXIT_CODES = """\
 exit codes:
@@ -90,27 +90,32 @@ def _run(given: argparse.Namespace) -> int:
     usage_error: Callable[[str], NoReturn] = given.usage_error
     try:
         target = destination(given.url, given.file)
+        reached = asked(given)
     except ValueError as error:
         usage_error(str(error))
-    with shown(as_json=given.json) as tell:
-        return _fetch(given, target, tell)
-
-
-def _fetch(given: argparse.Namespace, target: Path, tell: Tell) -> int:
+    except Interrupted:
+        return INTERRUPTED
     how = How(
         connections=given.connections, force=given.force, retry_for=given.retry_for
     )
-    reached = options(given)
-    try:
-        run(download(given.url, given.file, options=reached, how=how, progress=tell))
-    except Interrupted:
-        reason, code = "interrupted", INTERRUPTED
-    except DownloadFailed as failure:
-        gave_up = f"gave up: {failure}", GAVE_UP
-        reason, code = gave_up if failure.resumable else (str(failure), FAILED)
-    else:
-        return 0
-    if part_of(target).exists():
-        reason += "; what came is kept, and the same command goes on"
-    tell(Event(event=Kind.FAILED, file=target.name, reason=reason))
+    with shown(as_json=given.json) as tell:
+        work = download(given.url, target, options=reached, how=how, progress=tell)
+        reason, code = _ended(work)
+        if reason is not None:
+            if part_of(target).exists():
+                reason += "; what came is kept, and the same command goes on"
+            tell(Event(event=Kind.FAILED, file=target.name, reason=reason))
     return code
+
+
+def _ended(work: Coroutine[Any, Any, Downloaded]) -> tuple[str | None, int]:
+    """What went wrong, if it did, and the exit code."""
+    try:
+        run(work)
+    except Interrupted:
+        return "interrupted", INTERRUPTED
+    except DownloadFailed as failure:
+        if failure.resumable:
+            return f"gave up: {failure}", GAVE_UP
+        return str(failure), FAILED
+    return None, 0

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from .commands import FAILED, INTERRUPTED, Interrupted, run, shown
+from .commands import FAILED, INTERRUPTED, Interrupted, asked, run, shown
 from .download import file_name
 from .download_command import add_connections, span
 from .fetching import How
-from .options import add_options, options
+from .options import add_options
 from .progress import Event, Kind
 from .sync import EVERY, Sync, follow, in_order, memory_folder
 
@@ -70,23 +70,25 @@ def _run(given: argparse.Namespace) -> int:
     wrong = problem(given.urls)
     if wrong is not None:
         usage_error(wrong)
-    reached = options(given)
-    folder: Path = given.folder
+    try:
+        reached = asked(given)
+    except Interrupted:
+        return INTERRUPTED
     with shown(as_json=given.json) as tell:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            reason = f"cannot make the folder: {error.strerror}"
-            tell(Event(event=Kind.FAILED, file=str(folder), reason=reason))
-            return FAILED
         sync = Sync(
-            folder=folder,
+            folder=given.folder,
             urls=tuple(given.urls),
             options=reached,
             how=How(connections=given.connections, retry_for=given.every),
             memory=memory_folder(),
             tell=tell,
         )
+        try:
+            sync.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = f"cannot make the folder: {error.strerror}"
+            tell(Event(event=Kind.FAILED, file=str(sync.folder), reason=reason))
+            return FAILED
         try:
             well = run(follow(sync, given.every, once=given.once))
         except Interrupted:

@@ -1,19 +1,22 @@
 """A folder that follows a server."""
 
 import asyncio
+import io
 import json
 import random
 import signal
+import sys
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from processes import PROCESS_SECONDS, is_one_line, ran, started
-from scripted import Asked, answer, scripted
+from scripted import SILENCE, Asked, answer, scripted
 from web_servers import nginx
 from wire_client import until
 
 from bitsd.cli import main
+from bitsd.client import options
 from bitsd.client.fetching import How
 from bitsd.client.options import Options
 from bitsd.client.partial import Here
@@ -352,3 +355,29 @@ def test_wrong_usage_of_sync(
 
     assert ended.value.code == 2
     assert "usage: bitsd sync" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["download", "sync"])
+@pytest.mark.parametrize("how", [KeyboardInterrupt, EOFError])
+def test_prompt_may_be_left(
+    command: str, how: type[BaseException], monkeypatch: pytest.MonkeyPatch
+):
+    def left(_prompt: str) -> str:
+        raise how
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(options, "getpass", left)
+
+    assert main([command, f"{H}/a", "folder", "--user", "me"]) == 130
+
+
+async def test_interrupted_look_is_told_by_its_code(tmp_path: Path):
+    async with scripted(lambda _asked: SILENCE) as server:
+        process = await started("sync", f"{server.url}/a", str(tmp_path), "--once")
+        await until(lambda: len(server.asked) > 0)
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(PROCESS_SECONDS):
+            out, err = await process.communicate()
+
+    assert (process.returncode, out, err) == (130, b"", b"")
