@@ -16,6 +16,7 @@ from . import __version__, journal, systemd
 from .config import Config, ConfigError, for_folder, load, warnings
 from .explain import ACCEPTED, explain
 from .listeners import CannotStart, Listeners
+from .replay import commands as captures
 from .supervisor import Supervisor
 from .worker import serve_alone, serve_as_worker
 
@@ -87,6 +88,7 @@ def _parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=does, description=does)
         if wanted[:1] == [name]:
             import_module(f"bitsd.{module}").define(command)
+    captures.add(commands)
     return parser
 
 

@@ -110,6 +110,28 @@ LAYERS: dict[str, set[str]] = {
     | {"destination", "disk", "downloads", "forwarded", "journal", "offers", "owners"}
     | {"arrival", "line", "sessions", "signin"},
 }
+REPLAY = {
+    "replay.capture": set(),
+    "replay.segments": {"capture"},
+    "replay.streams": {"segments"},
+    "replay.parts": set(),
+    "replay.message": {"parts"},
+    "replay.messages": {"message", "parts", "streams"},
+    "replay.recording": {"capture", "message", "messages", "segments", "streams"},
+    "replay.packets": {"message"},
+    "replay.finding": {"streams"},
+    "replay.http_rules": {"finding", "message", "recording", "streams"},
+    "replay.packet_rules": {"finding", "message", "packets"},
+    "replay.session_rules": {"finding", "message", "packets", "recording"},
+    "replay.download_rules": {"finding", "message", "parts"},
+    "replay.findings": {"download_rules", "finding", "http_rules", "packet_rules"}
+    | {"packets", "recording", "session_rules", "streams"},
+    "replay.show": {"findings", "message", "packets", "recording", "session_rules"}
+    | {"streams"},
+    "replay.tell": {"findings", "message", "recording", "session_rules"},
+    "replay.decode": {"capture", "findings", "recording", "show", "tell"},
+    "replay.commands": {"decode"},
+}
 LAYERS["server"] = set(LAYERS) - {"__init__"}
 LAYERS |= {
     "client.__init__": set(),
@@ -188,6 +210,14 @@ LAYERS |= {
 }
 LAYERS["worker"] = {"config", "journal", "listeners", "loops", "owners", "server"}
 LAYERS["supervisor"] = {"config", "journal", "listeners", "owners", "worker"}
+# Nothing that serves knows the tools for captures.
+LAYERS["replay.__init__"] = set()
+for module, beside in REPLAY.items():
+    LAYERS[module] = {f"replay.{name}" for name in beside}
+LAYERS["replay.packets"] |= PROTOCOL
+LAYERS["replay.packet_rules"] |= PROTOCOL
+LAYERS["replay.session_rules"] |= PROTOCOL
+LAYERS["replay.show"] |= {"codes"}
 LAYERS["cli"] = set(LAYERS) - {"__init__"}
 LAYERS["__main__"] = {"cli"}
 
