@@ -130,7 +130,15 @@ REPLAY = {
     | {"streams"},
     "replay.tell": {"findings", "message", "recording", "session_rules"},
     "replay.decode": {"capture", "findings", "recording", "show", "tell"},
-    "replay.commands": {"decode"},
+    "replay.mapping": {"message", "packets", "parts"},
+    "replay.compare": {"mapping", "message", "packets"},
+    "replay.plan": {"message", "recording", "streams"},
+    "replay.line": {"message", "messages", "streams"},
+    "replay.play": {"compare", "line", "mapping", "message", "parts"}
+    | {"plan", "recording", "show"},
+    "replay.fixture": {"play"},
+    "replay.outcome": {"capture", "decode", "play"},
+    "replay.commands": {"decode", "outcome", "play"},
 }
 LAYERS["server"] = set(LAYERS) - {"__init__"}
 LAYERS |= {

@@ -289,12 +289,16 @@ Asked: TypeAlias = Callable[[Answer], str | None]
 
 
 class Answers(Reader[Answer]):
-    """What a server sends."""
+    """What a server sends.
+
+    Attributes:
+        interim: statuses that came before an answer which is still to come.
+    """
 
     def __init__(self, asked: Asked, *, begun: bool = True) -> None:
         super().__init__(begun=begun)
+        self.interim: tuple[int, ...] = ()
         self._asked = asked
-        self._interim: tuple[int, ...] = ()
 
     @property
     def _later(self) -> re.Pattern[bytes]:
@@ -319,9 +323,9 @@ class Answers(Reader[Answer]):
     def _begin(self, message: Answer) -> None:
         tunnel = message.status == HTTPStatus.SWITCHING_PROTOCOLS
         if HTTPStatus.CONTINUE <= message.status < HTTPStatus.OK and not tunnel:
-            self._interim += (message.status,)
+            self.interim += (message.status,)
             return
-        message.interim, self._interim = self._interim, ()
+        message.interim, self.interim = self.interim, ()
         method = self._asked(message)
         tunnel |= method == "CONNECT" and message.status < HTTPStatus.MULTIPLE_CHOICES
         message.framing = Framing.NONE if tunnel else _framing(message, method)

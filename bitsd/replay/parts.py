@@ -32,6 +32,10 @@ class Span(NamedTuple):
         """Bytes of it."""
         return self.last - self.first + 1
 
+    def __str__(self) -> str:
+        total = "*" if self.total is None else self.total
+        return f"{self.first}-{self.last}/{total}"
+
 
 def content_range(value: str | None) -> Span | None:
     """A Content-Range that names bytes which are there, RFC 9110 14.4."""

@@ -1,0 +1,1 @@
+"""Captures of real traffic, the scenes that they show, and what records them."""
