@@ -108,7 +108,11 @@ def _replay(given: argparse.Namespace) -> int:
         user=_user(given.user),
         ignored=given.ignore,
     )
-    report = outcome.report(given.capture, given.to, options, as_json=given.json)
+    try:
+        report = outcome.report(given.capture, given.to, options, as_json=given.json)
+    except KeyboardInterrupt:
+        print("bitsd: stopped before all answers came", file=sys.stderr)
+        return 1
     return _print(report)
 
 

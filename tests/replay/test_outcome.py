@@ -3,6 +3,8 @@
 import asyncio
 import getpass
 import json
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,12 +42,19 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+class Quiet(HTTPServer):
+    """Says nothing of clients that went away."""
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing."""
+
+
 @contextmanager
 def serving() -> Iterator[tuple[str, list[dict[str, str]]]]:
     """A URL, and the fields of the requests that came there."""
     handler = type("Heard", (Handler,), {"asked": []})
-    with HTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+    with Quiet(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}", handler.asked
         server.shutdown()
@@ -163,6 +172,16 @@ def test_what_cannot_be_played_is_one_line(tmp_path: Path, capsys):
     assert "cannot connect to 127.0.0.1:1" in problem(
         capsys, signed, *to, "--user", "a:"
     )
+
+
+def test_who_stops_it_sees_one_line(capture: Path, capsys, monkeypatch):
+    monkeypatch.setattr(
+        Handler, "send_response", lambda *_: os.kill(os.getpid(), signal.SIGINT)
+    )
+    with serving() as (url, _):
+        assert main(["replay", str(capture), "--to", url]) == 1
+
+    assert capsys.readouterr() == ("", "bitsd: stopped before all answers came\n")
 
 
 def test_a_damaged_capture_is_told(capture: Path, capsys):
