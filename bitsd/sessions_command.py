@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
-from rich.filesize import decimal
 
 from .caller import Caller
 from .columns import columns
@@ -147,7 +146,8 @@ def _list(given: argparse.Namespace, config: Config) -> int:
         print("no sessions")
     else:
         length = _telling([_digits(flight.id) for flight in found])
-        rows = [_row(flight, length) for flight in found]
+        several = len(config.directory) > 1
+        rows = [_row(flight, length, several=several) for flight in found]
         for line in columns(_HEAD, rows, _SHRINKING):
             _say(line)
     return 0
@@ -161,15 +161,16 @@ def _telling(ids: list[str]) -> int:
     return next(apart, _LENGTH)
 
 
-def _row(flight: Flight, length: int) -> list[str]:
+def _row(flight: Flight, length: int, *, several: bool) -> list[str]:
+    name = flight.file or "-"
     speed = flight.bytes_per_second
     return [
         _digits(flight.id)[:length],
         flight.user or "-",
         flight.client or "-",
-        f"{flight.directory.rstrip('/')}/{flight.file or ''}",
+        f"{flight.directory.rstrip('/')}/{name}" if several else name,
         _part(flight.held, flight.total),
-        "-" if speed is None else f"{decimal(speed)}/s".replace("bytes", "B"),
+        "-" if speed is None else f"{_amount(speed)}/s",
         "-" if flight.age_seconds is None else _time(flight.age_seconds),
         _time(flight.idle_seconds),
         flight.state,
@@ -177,13 +178,25 @@ def _row(flight: Flight, length: int) -> list[str]:
 
 
 def _part(held: int, total: int | None) -> str:
-    whole = held if total is None else total
-    unit, size = next(
-        (each for each in reversed(_UNITS) if whole >= each[1]), _UNITS[0]
-    )
-    places = 0 if size == 1 else 1
-    part = f"{held / size:.{places}f}"
-    return f"{part}/{'?' if total is None else f'{total / size:.{places}f}'} {unit}"
+    """Both in the unit of the larger."""
+    unit, size = _unit(held if total is None else total)
+    if total is None:
+        return f"{_number(held, size)}/? {unit}"
+    return f"{_number(held, size)}/{_number(total, size)} {unit}"
+
+
+def _amount(number: int) -> str:
+    unit, size = _unit(number)
+    return f"{_number(number, size)} {unit}"
+
+
+def _unit(number: int) -> tuple[str, int]:
+    """The largest unit of which there is one, and its bytes."""
+    return next((unit for unit in reversed(_UNITS) if number >= unit[1]), _UNITS[0])
+
+
+def _number(number: int, size: int) -> str:
+    return f"{number / size:.{0 if size == 1 else 1}f}"
 
 
 def _time(seconds: int) -> str:

@@ -208,6 +208,24 @@ def test_held_and_total_are_shown_in_one_unit(held: int, total: int | None, show
 
 
 @pytest.mark.parametrize(
+    ("number", "shown"),
+    [(0, "0 B"), (1, "1 B"), (1500, "1.5 kB"), (12_345_678, "12.3 MB")],
+)
+def test_rates_are_shown_in_their_largest_unit(number: int, shown: str):
+    assert sessions_command._amount(number) == shown
+
+
+def test_directory_is_shown_where_there_are_several(config: Path, disk: Disk, capsys):
+    made(disk)
+    command(config, "list")
+    assert " /in/report.dat " in capsys.readouterr().out
+
+    config.write_text(CONFIG.partition("\n\n")[0], "utf-8")
+    command(config, "list")
+    assert " report.dat " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
     ("seconds", "shown"), [(0, "0s"), (59, "59s"), (60, "1m"), (7300, "2h")]
 )
 def test_times_are_shown_in_their_largest_unit(seconds: int, shown: str):
