@@ -17,7 +17,7 @@ import pytest
 from processes import PROCESS_SECONDS, is_one_line, ran, started
 from scripted import answer, scripted
 from sites import Site
-from store_kit import fill, run_child, small_disk
+from store_kit import fill, small_disk
 from test_fetching import ETAG, Told, offered
 from web_servers import cutting, nginx
 from wire_client import until
@@ -286,14 +286,3 @@ async def test_file_that_is_replaced_meanwhile_is_started_over(
 
     assert digest(done.path.read_bytes()) == digest(new)
     assert told.reasons(Kind.AGAIN) == ["the file changed on the server"]
-
-
-def test_server_does_without_what_clients_need():
-    code = """
-import sys
-from bitsd.cli import _parser
-_parser(["serve"]).parse_args(["serve"])
-print([name for name in sys.modules if name.startswith(("rich", "bitsd.client"))])
-"""
-
-    assert run_child(code) == "[]"
