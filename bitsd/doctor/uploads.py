@@ -49,6 +49,7 @@ _PIECE = 1 << 16
 _SERVERS = {
     Symptom.UPLOADS_OFF,
     Symptom.NOT_ALLOWED,
+    Symptom.NO_SIGN_IN,
     Symptom.NO_FOLDER,
     Symptom.BUSY,
     Symptom.SERVER_FAILED,
@@ -345,6 +346,8 @@ class Uploads:
         return in_front(self._patient.answers)
 
     def _fault(self, probe: str, symptom: Symptom, answer: Answer, detail: str) -> None:
+        if symptom is Symptom.NOT_ALLOWED and self._front() is not None:
+            symptom = Symptom.NO_SIGN_IN
         hop: Hop | None = author(answer)
         if symptom in _SERVERS:
             hop = Hop.SERVER

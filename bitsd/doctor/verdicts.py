@@ -32,6 +32,7 @@ class Symptom(Enum):
     POOLED = "pooled"
     UPLOADS_OFF = "uploads-off"
     NOT_ALLOWED = "not-allowed"
+    NO_SIGN_IN = "no-sign-in"
     NO_FOLDER = "no-folder"
     BUSY = "busy"
     SERVER_FAILED = "server-failed"
@@ -236,6 +237,14 @@ VERDICTS: Mapping[Symptom, Verdict] = {
         "A job stops: this user may not upload here.",
         cure="`write` of the [[directory]], and the rights of the server's user on its "
         "folder; the server's log says which",
+    ),
+    Symptom.NO_SIGN_IN: Verdict(
+        "0x80070005",
+        "A job stops: this user may not upload here, or is offered no way to sign in "
+        "through a proxy; bitsd offers no NTLM there.",
+        cure="`write` of the [[directory]]; for those who sign in: a way to bitsd "
+        'without the proxy, or "basic" over HTTPS and the proxy in trusted_proxies; '
+        "the server's log says which",
     ),
     Symptom.NO_FOLDER: Verdict(
         STATUS,

@@ -1,6 +1,8 @@
 """Real proxies: with the examples nothing is wrong, and each fault is found."""
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from fronts import Edit, Product, front
 from sites import Site, write
 from yarl import URL
 
+from bitsd.cli import main
 from bitsd.client.options import Options
 from bitsd.doctor.command import examine
 from bitsd.doctor.hops import Hop
@@ -45,8 +48,7 @@ async def test_example_has_no_fault(
 
     assert told(findings) == []
     results = {each.probe: each.result for each in findings.all}
-    shared = {} if product == "haproxy" else {"pool": Result.NOTE}
-    assert results == dict.fromkeys(PROBES, Result.OK) | shared
+    assert results == dict.fromkeys(PROBES, Result.OK) | {"pool": Result.NOTE}
     assert site_with_file.sessions == []
     assert [path.name for path in site_with_file.folder.glob("*.*")] == ["a.ckm"]
 
@@ -361,6 +363,62 @@ async def test_fault_is_found_with_its_hop_and_the_line_that_repairs_it(
     assert len(fault.cure) == 1
     assert cure in fault.cure[0]
     assert len(site_with_file.sessions) == ("no session back" in name)
+
+
+SIGN_IN = """
+users = "users"
+[[listen]]
+address = "127.0.0.1:0"
+[[directory]]
+url = "/in"
+path = "in"
+write = ["alice"]
+authentication = ["negotiate", "ntlm"]
+upload = true
+"""
+
+
+@pytest.fixture
+def guarded_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A server at which alice signs in by NTLM."""
+    monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(b"wonderland\n")))
+    users = str(tmp_path / "users")
+    assert main(["passwd", "--ntlm", "--stdin", users, "alice"]) == 0
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "bitsd.toml"
+    path.write_text(SIGN_IN, "utf-8")
+    return path
+
+
+@pytest.fixture
+async def guarded(guarded_config: Path) -> AsyncIterator[Site]:
+    """That server."""
+    site = Site(guarded_config)
+    await site.start()
+    yield site
+    await site.stop()
+
+
+ALICE = {"user": "alice", "password": "wonderland"}
+
+
+@pytest.mark.parametrize("way", ["negotiate", "ntlm"])
+async def test_server_that_signs_in_connections_has_no_fault(guarded: Site, way: str):
+    write(str(guarded.folder / "a.ckm"), bytes(1000))
+    findings = await examined(guarded.url, authentication=way, **ALICE)
+
+    assert told(findings) == []
+
+
+@pytest.mark.parametrize("product", ["nginx", "apache", "haproxy"])
+async def test_sign_in_that_a_proxy_keeps_away_is_told(
+    product: Product, guarded: Site, tmp_path: Path
+):
+    async with front(product, guarded.host, tmp_path / "front") as url:
+        findings = await examined(url, **ALICE)
+
+    assert told(findings)[0] == (Symptom.NO_SIGN_IN, Hop.SERVER, "0x80070005")
+    assert "without the proxy" in findings.faults[0].cure[0]
 
 
 async def test_apache_passes_on_what_is_larger_than_its_own_limit(
