@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import trustme
 
 from bitsd import settings
 from bitsd.cli import main
@@ -74,6 +75,23 @@ def test_settings_that_are_left_to_decide_exist(name: str):
 
 def hook(kind: type, value: object) -> object:
     return kind(value)
+
+
+@every_profile
+def test_profile_with_all_decisions_taken_can_be_used(name: str, tmp_path: Path):
+    assert main(["init", "--profile", name, str(tmp_path)]) == 0
+    (tmp_path / "bitsd.toml").write_text(uncommented(profile(name)), "utf-8")
+    users = str(tmp_path / "users.htpasswd")
+    for user in ("alice", "bob", "collector", "psd"):
+        assert main(["passwd", "--no-password", users, user]) == 0
+    (tmp_path / "tls").mkdir()
+    leaf = trustme.CA().issue_cert("bits.example.org")
+    leaf.cert_chain_pems[0].write_to_path(str(tmp_path / "tls" / "server.pem"))
+    leaf.private_key_pem.write_to_path(str(tmp_path / "tls" / "server.key"))
+    config = load(tmp_path / "bitsd.toml")
+
+    assert [listen.loopback for listen in config.listen] == [True, False]
+    assert "*" not in config.directory[0].write
 
 
 @every_profile
