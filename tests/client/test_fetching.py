@@ -29,7 +29,7 @@ ETAG = ("ETag", '"one"')
 DAY = timedelta(days=1)
 
 #: BITSD_LONG=1 runs many more.
-SEEDS = 2000 if os.environ.get("BITSD_LONG") else 20
+SEEDS = 2000 if os.environ.get("BITSD_LONG") else 12
 
 AT_ONCE = How(retry_for=timedelta(0))
 
