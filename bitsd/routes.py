@@ -200,9 +200,12 @@ class Routes:
         except SignInNeeded as needed:
             return _plain(HTTPStatus.UNAUTHORIZED, *_challenges(needed))
         except Refusal as refusal:
-            return _no_file(request, refusal)
+            answer = _no_file(request, refusal)
         except OSError as error:
-            return _unreadable(request, error)
+            answer = _unreadable(request, error)
+        if PROOF in request:
+            answer.headers["WWW-Authenticate"] = request[PROOF]
+        return answer
 
     async def _opened(
         self, request: web.BaseRequest, place: Place, path: tuple[str, ...]
