@@ -152,11 +152,12 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
             self._server.failed.note(self._loop.time(), client=address, detail=failure)
             self._turn_away(transport)
             return
-        client = None if self._server.proxies.trusts(address) else counted(address)
+        trusted = self._server.proxies.trusts(address)
+        client = None if trusted else counted(address)
         full = self._server.let_in(client)
         if full is None:
             self.client = client
-            self.line = line_of(transport, address)
+            self.line = line_of(transport, address, shared=trusted)
             self.heard = self._loop.time()
             # What the system does not take at once has the clock of `pause_writing`,
             # also when the connection is to close and waits for that. It is one that

@@ -31,6 +31,7 @@ class Line:
 
     Attributes:
         local: nobody but this machine can read along.
+        shared: it is that of a trusted proxy, with or without a word of that.
         certificate: of the client, DER; None without.
         binding: what its TLS is known by (RFC 5929); empty without TLS, None if that
             cannot be known.
@@ -42,6 +43,7 @@ class Line:
     """
 
     local: bool = False
+    shared: bool = False
     certificate: bytes | None = None
     binding: bytes | None = b""
     identity: Identity | None = None
@@ -51,14 +53,15 @@ class Line:
     proof: str | None = None
 
 
-def line_of(transport: BaseTransport, address: str) -> Line:
+def line_of(transport: BaseTransport, address: str, *, shared: bool) -> Line:
     """What a new connection shows of its client at an address."""
     local = counted(address) is None
     handshake = transport.get_extra_info("ssl_object")
     if not isinstance(handshake, Handshake):
-        return Line(local=local)
+        return Line(local=local, shared=shared)
     return Line(
         local=local,
+        shared=shared,
         certificate=handshake.getpeercert(binary_form=True),
         binding=end_point(handshake.ours),
     )

@@ -226,7 +226,7 @@ def _asking(request: web.BaseRequest, directory: Directory, line: Line) -> Askin
     values = request.headers.getall("Authorization", ())
     if len(values) > 1:
         raise Refusal(Reason.MALFORMED, "several Authorization fields")
-    through_proxy = proxied(request.headers)
+    through_proxy = line.shared or proxied(request.headers)
     private = request.scheme == "https" or (line.local and not through_proxy)
     return Asking(
         address=request.remote or "",

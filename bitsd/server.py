@@ -179,6 +179,7 @@ class Server:
         for accepting in self._accepting:
             accepting.close()
         self._listeners.close()
+        self._sign_in.close()
         for place in self._places:
             if place.sessions is not None:
                 place.sessions.stop()

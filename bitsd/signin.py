@@ -95,7 +95,7 @@ class SignIn:
         self._whose = lru_cache(maxsize=1024)(partial(user_of, rules=(*rules,)))
 
     def close(self) -> None:
-        """Check no more passwords."""
+        """Look at no more passwords."""
         self._passwords.close()
 
     def stands(self, identity: Identity, line: Line) -> bool:
@@ -132,6 +132,8 @@ class SignIn:
         way, value = way.lower(), value.strip()
         if not way:
             return self._unasked(offered, asking, line)
+        # Whatever comes of it: who says who it is takes the place of who did before.
+        line.identity = line.proof = None
         if way == "basic" and "basic" in offered:
             return await self._basic(offered, asking, value)
         for bound in _BOUND:
@@ -224,10 +226,12 @@ class SignIn:
         if user is None:
             self._keep_patience(asking, name)
             try:
-                user = await self._passwords.check(self._users, name, password)
+                await self._passwords.check(self._users, name, password)
             except TooBusy:
                 detail = "too many passwords are being checked"
                 raise Refusal(Reason.TOO_MANY_FAILURES, detail) from None
+            # By users who may have been read again meanwhile.
+            user = self._passwords.remembered(self._users, name, password)
             if user is None:
                 self._failed(offered, asking, name, "basic: wrong name or password")
         self._attempts.succeeded(asking.address, name)
@@ -242,7 +246,7 @@ class SignIn:
         value: str,
     ) -> Identity:
         """One leg of a handshake over a connection."""
-        line.identity = line.proof = None
+        users = self._users
         try:
             token = b64decode(value, validate=True)
         except ValueError:
@@ -255,9 +259,11 @@ class SignIn:
         except Denied as denied:
             self._keep_patience(asking, denied.name or "")
             self._failed(offered, asking, denied.name, f"{line.way}: {denied.detail}")
-        if isinstance(outcome, SignedIn):
-            return self._signed_in(offered, asking, line, outcome)
-        return self._go_on(offered, asking, line, exchange, outcome)
+        if isinstance(outcome, Continue):
+            self._go_on(offered, asking, line, exchange, outcome)
+        if users is not self._users:
+            self._challenge(offered, asking, "users were read again meanwhile")
+        return self._signed_in(offered, asking, line, outcome)
 
     def _go_on(
         self,

@@ -119,8 +119,13 @@ class Running:
         """Its child processes."""
         return children(self.process.pid)
 
-    async def dial_worker(self, pid: int) -> Line:
-        """A new connection that this worker accepts, and no other can."""
+    async def dial_worker(self, pid: int, anybodys: str = "/in/") -> Line:
+        """A new connection that this worker accepts, and no other can.
+
+        Args:
+            pid: of the worker.
+            anybodys: a URL to which everybody may upload.
+        """
         others = [worker for worker in self.workers if worker != pid]
         for other in others:
             os.kill(other, signal.SIGSTOP)
@@ -129,7 +134,7 @@ class Running:
                 line = await self.dial()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(SOON):
-                        assert (await line.ask(ping("/in/"))).status == 200
+                        assert (await line.ask(ping(anybodys))).status == 200
                         return line
                 await line.hang_up()  # it waits for one that has been stopped
         finally:

@@ -2,9 +2,10 @@
 
 import asyncio
 import os
+import re
 import shutil
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -62,6 +63,7 @@ async def nginx(
     *,
     buffering: str = "off",
     largest: str = "0",
+    without: Iterable[str] = (),
 ) -> AsyncIterator[Path]:
     """The socket of an nginx with examples/nginx.conf, in front of a server.
 
@@ -73,6 +75,7 @@ async def nginx(
         settings: that are not about bitsd.
         buffering: of whole requests before any of it is passed on.
         largest: body of a request, as nginx writes sizes; 0 is any.
+        without: lines of the example that are left out, by what they begin with.
     """
     program = needed("nginx")
     listening = folder / "nginx.socket"
@@ -83,6 +86,8 @@ async def nginx(
     example = replaced(example, f"{setting} off;", f"{setting} {buffering};")
     setting = "client_max_body_size"
     example = replaced(example, f"{setting} 0;", f"{setting} {largest};")
+    for beginning in without:
+        example = re.sub(rf"(?m)^ *{re.escape(beginning)}.*\n", "", example)
     (folder / "conf.d").mkdir()
     (folder / "conf.d" / "bitsd.conf").write_text(example, "utf-8")
     user = "user root;" if os.geteuid() == 0 else ""
