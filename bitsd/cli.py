@@ -15,6 +15,7 @@ from pathlib import Path
 from . import __version__, journal, systemd
 from .config import Config, ConfigError, for_folder, load, warnings
 from .explain import ACCEPTED, explain
+from .latest import Latest
 from .listeners import CannotStart, Listeners
 from .replay import commands as captures
 from .supervisor import Supervisor
@@ -136,14 +137,16 @@ def _serve(given: argparse.Namespace) -> int:
                 _print_hint(listeners.urls[0] + config.directory[0].url.rstrip("/"))
         systemd.tell("READY=1")
 
-    again = None if given.config is None else partial(load, given.config)
+    # Of the files of TLS each worker takes care by itself.
+    again = None if given.config is None else partial(load, given.config, tls=False)
+    latest = Latest(config, again)
     _allow_many_files()
     with Listeners(config.listen, config.workers) as listeners:
         if config.workers == 1:
-            serve_alone(config, listeners, ready, again)
+            serve_alone(config, listeners, ready, latest)
         else:
-            work = partial(serve_as_worker, again=again)
-            Supervisor(config, listeners, ready, work).run()
+            work = partial(serve_as_worker, latest=latest)
+            Supervisor(config, listeners, ready, work, latest.renew).run()
     return 0
 
 

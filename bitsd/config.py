@@ -50,8 +50,12 @@ class ConfigError(Exception):
         super().__init__("; ".join(self.problems))
 
 
-def load(path: Path) -> Config:
+def load(path: Path, *, tls: bool = True) -> Config:
     """Read a configuration file.
+
+    Args:
+        path: of the file.
+        tls: look at the files of TLS, too.
 
     Raises:
         ConfigError: with everything that is wrong.
@@ -67,7 +71,7 @@ def load(path: Path) -> Config:
         # Numbers too long and arrays too deep are no TOMLDecodeError.
         raise ConfigError([f"{path}: not TOML: {error}"]) from None
     try:
-        return from_table(table, path.parent)
+        return from_table(table, path.parent, tls=tls)
     except ConfigError as error:
         raise ConfigError([f"{path}: {line}" for line in error.problems]) from None
 
@@ -87,8 +91,13 @@ def for_folder(folder: Path, *, address: str, url: str, overwrite: bool) -> Conf
     return from_table(table, Path.cwd())
 
 
-def from_table(table: Mapping[str, Any], base: Path) -> Config:
+def from_table(table: Mapping[str, Any], base: Path, *, tls: bool = True) -> Config:
     """A configuration from what TOML holds; relative paths are relative to `base`.
+
+    Args:
+        table: what TOML holds.
+        base: where it is.
+        tls: look at the files of TLS, too.
 
     Raises:
         ConfigError: with everything that is wrong.
@@ -98,7 +107,8 @@ def from_table(table: Mapping[str, Any], base: Path) -> Config:
     if config is None:
         raise ConfigError(reader.problems)
     config = _with_defaults_for_all(config)
-    if problems := list(rules.between(config)):
+    of_tls = rules.tls(config) if tls else ()
+    if problems := [*rules.between(config), *of_tls]:
         raise ConfigError(problems)
     return config
 

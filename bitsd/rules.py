@@ -62,11 +62,6 @@ def _listen_problems(listen: Listen) -> Iterator[str]:
             yield "client_ca: without a certificate of the server; set that as well"
     if listen.client_crl is not None and listen.client_ca is None:
         yield "client_crl: without a client_ca; set both or none"
-    if files is not None:
-        try:
-            ServerContext(files)
-        except Unusable as error:
-            yield from error.problems
 
 
 def _is_address(address: str) -> bool:
@@ -208,6 +203,17 @@ def _between_addresses(config: Config) -> Iterator[str]:
             yield f"listen[{high}].address: the same as that of listen[{low}]"
     if config.certificate and not any(each.client_ca for each in config.listen):
         yield "certificate: no [[listen]] has a client_ca, so no client shows one"
+
+
+def tls(config: Config) -> Iterator[str]:
+    """A line for each thing that is wrong about files of TLS; blocks."""
+    for index, listen in enumerate(config.listen):
+        files = TlsFiles.of(listen)
+        if files is not None:
+            try:
+                ServerContext(files)
+            except Unusable as error:
+                yield from (f"listen[{index}].{problem}" for problem in error.problems)
 
 
 def _names(url: str) -> tuple[str, ...]:

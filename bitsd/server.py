@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,6 +15,7 @@ from .body import FragmentBody
 from .config import Config, ConfigError
 from .connection import Connection, HttpServer, Limits, response
 from .forwarded import Proxies
+from .latest import Latest
 from .listeners import BACKLOG, CannotStart, Listeners
 from .owners import Ask, Owners, Tables
 from .protocol import wire
@@ -56,7 +56,7 @@ class Server:
         ask: where sessions are counted; in this process if not given.
         number: of the process among those that serve; the first one also counts
             and expires sessions.
-        again: reads the configuration again, for `reload`; blocks.
+        latest: what `reload` reads again.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Server:
         listeners: Listeners,
         ask: Ask | None = None,
         number: int = 0,
-        again: Callable[[], Config] | None = None,
+        latest: Latest | None = None,
     ) -> None:
         self._config = config
         self._listeners = listeners
@@ -74,13 +74,14 @@ class Server:
             Place(config, directory, Owners(index, ask))
             for index, directory in enumerate(config.directory)
         ]
-        self._sign_in = SignIn(Users.empty(), config.certificate, config.keytab)
+        self._latest = latest or Latest(config)
+        self._sign_in = SignIn(Users.empty(), keytab=config.keytab)
         self._number = number
-        self._again = again or (lambda: config)
         self._accepting: list[asyncio.Server] = []
         self._http: HttpServer | None = None
         self._sweeps: list[asyncio.Task[None]] = []
         self._reloading = asyncio.Lock()
+        self._go_by_latest()
 
     async def start(self) -> None:
         """Find what an earlier run left, test ourselves, and accept.
@@ -94,10 +95,6 @@ class Server:
             # One that replaces another would begin with files as they once were.
             for context in self._contexts():
                 await _renew(context)
-            await self._reread()
-        else:
-            users = await asyncio.to_thread(_users, self._config)
-            self._sign_in.reload(users, self._config.certificate)
         await self_test(HttpServer(_self_test_answer, limits))
         self._http = HttpServer(
             Routes(self._config, self._places, self._sign_in),
@@ -132,30 +129,29 @@ class Server:
         async with self._reloading:
             for context in self._contexts():
                 await _reload(context)
-            if await self._reread():
-                journal.note("reloaded")
+            try:
+                await asyncio.to_thread(self._latest.renew)
+            except ConfigError as error:
+                for problem in error.problems:
+                    journal.warn("not-reloaded", detail=problem)
+                return
+            if _fixed(self._latest.config) != _fixed(self._config):
+                journal.warn("restart-needed", detail=_RESTART)
+            for warning in self._latest.users.warnings:
+                journal.warn("users", detail=warning)
+            self._go_by_latest()
+            self._sign_out()
+            journal.note("reloaded")
 
-    async def _reread(self) -> bool:
-        """Go by users, groups and lists as they are now; whether they can be used."""
-        try:
-            config = await asyncio.to_thread(self._again)
-            users = await asyncio.to_thread(_users, config)
-        except (ConfigError, CannotStart) as error:
-            for problem in getattr(error, "problems", [error]):
-                journal.warn("not-reloaded", detail=problem)
-            return False
-        if _fixed(config) != _fixed(self._config):
-            journal.warn("restart-needed", detail=_RESTART)
-        for warning in users.warnings:
-            journal.warn("users", detail=warning)
-        self._sign_in.reload(users, config.certificate)
+    def _go_by_latest(self) -> None:
+        """Go by users, groups, lists and rules as they were last read."""
+        config = self._latest.config
+        self._sign_in.reload(self._latest.users, config.certificate)
         # What a restart would change may have changed their number and order.
         directories = {directory.url: directory for directory in config.directory}
         for place in self._places:
             if directory := directories.get(place.directory.url):
                 place.permit(config, directory)
-        self._sign_out()
-        return True
 
     def _sign_out(self) -> None:
         """End the connections of users of whom something has changed."""
@@ -200,15 +196,6 @@ def _fixed(config: Config) -> Config:
     return msgspec.structs.replace(
         config, directory=directories, users=None, groups={}, certificate=()
     )
-
-
-def _users(config: Config) -> Users:
-    if config.users is None:
-        return Users.empty()
-    try:
-        return Users.load(config.users)
-    except ValueError as error:
-        raise CannotStart(str(error)) from None
 
 
 def _limits(config: Config) -> Limits:

@@ -12,14 +12,14 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
 import msgspec
 
 from . import journal
-from .config import Config
+from .config import Config, ConfigError
 from .listeners import CannotStart, Listeners
 from .owners import Tables
 from .worker import MAXIMUM_MESSAGE, SIGNALS, Failed, Message, Ready, serve_as_worker
@@ -77,6 +77,8 @@ class Supervisor:
         listeners: open; what they accept from.
         ready: called once clients are served by all of them.
         work: what a worker does.
+        renew: reads again what workers have from here; blocks, and raises
+            ConfigError if they go on as before.
     """
 
     def __init__(
@@ -85,11 +87,13 @@ class Supervisor:
         listeners: Listeners,
         ready: Callable[[], None],
         work: Work = serve_as_worker,
+        renew: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = config
         self._listeners = listeners
         self._ready = ready
         self._work = work
+        self._renew = renew
         self._tables = Tables.of(config.directory)
         self._decoder = msgspec.msgpack.Decoder(Message)
         # Not epoll, which a fork would share.
@@ -254,6 +258,9 @@ class Supervisor:
             if number == signal.SIGCHLD:
                 self._reap()
             elif number == signal.SIGHUP:
+                # For those who come later; the others read it themselves, and tell.
+                with suppress(ConfigError):
+                    self._renew()
                 self._pass_on(signal.SIGHUP)
             else:
                 self._stop()

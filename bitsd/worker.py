@@ -10,6 +10,7 @@ import msgspec
 
 from . import loops
 from .config import Config
+from .latest import Latest
 from .listeners import CannotStart, Listeners
 from .owners import Answer, Question
 from .server import Server
@@ -39,7 +40,7 @@ def serve_alone(
     config: Config,
     listeners: Listeners,
     ready: Callable[[], None],
-    again: Callable[[], Config] | None = None,
+    latest: Latest | None = None,
 ) -> None:
     """Serve from this process until a signal asks to stop.
 
@@ -47,13 +48,13 @@ def serve_alone(
         config: what to serve.
         listeners: open.
         ready: called once clients are served.
-        again: reads the configuration again; blocks.
+        latest: what a signal lets it read again.
 
     Raises:
         CannotStart: as `Server.start`.
     """
     with asyncio.Runner(loop_factory=loops.factory()) as runner:
-        server = Server(config, listeners, again=again)
+        server = Server(config, listeners, latest=latest)
         runner.run(_serve(server, ready, asyncio.Event()))
 
 
@@ -90,7 +91,7 @@ def serve_as_worker(
     listeners: Listeners,
     line: socket.socket,
     number: int,
-    again: Callable[[], Config] | None = None,
+    latest: Latest | None = None,
 ) -> int:
     """Serve until a signal asks to stop or the supervisor is gone.
 
@@ -99,13 +100,13 @@ def serve_as_worker(
         listeners: those of all workers.
         line: to the supervisor; for whole messages (SOCK_SEQPACKET).
         number: from 0; the first one also looks after old sessions.
-        again: reads the configuration again; blocks.
+        latest: what a signal lets it read again.
 
     Returns:
         The exit code.
     """
     with asyncio.Runner(loop_factory=loops.factory()) as runner:
-        return runner.run(_work(config, listeners, line, number, again))
+        return runner.run(_work(config, listeners, line, number, latest))
 
 
 async def _work(
@@ -113,11 +114,11 @@ async def _work(
     listeners: Listeners,
     line: socket.socket,
     number: int,
-    again: Callable[[], Config] | None,
+    latest: Latest | None,
 ) -> int:
     stop = asyncio.Event()
     supervisor = Supervising(line, stop.set)
-    server = Server(config, listeners, supervisor.ask, number, again)
+    server = Server(config, listeners, supervisor.ask, number, latest)
     try:
         await _serve(server, lambda: supervisor.tell(Ready()), stop)
     except CannotStart as error:

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
@@ -10,6 +11,7 @@ from wire_client import Line, Lines
 
 from bitsd.config import load
 from bitsd.connection import Connection
+from bitsd.latest import Latest
 from bitsd.listeners import Listeners
 from bitsd.server import Server
 
@@ -75,7 +77,11 @@ class Site:
         config = load(self.config)
         listeners = self.entered.enter_context(Listeners(config.listen))
         self.urls = listeners.urls
-        self.server = Server(config, listeners)
+        self.server = Server(
+            config,
+            listeners,
+            latest=Latest(config, partial(load, self.config, tls=False)),
+        )
         await self.server.start()
 
     async def stop(self) -> None:

@@ -56,6 +56,7 @@ LAYERS: dict[str, set[str]] = {
     | {"tls_files"},
     "systemd": set(),
     "listeners": {"config", "systemd", "tls", "tls_files"},
+    "latest": {"config", "users"},
     "advice": {"protocol.refusal", "codes"},
     "explain": {"protocol.refusal", "advice", "codes"},
     "destination": PROTOCOL | {"cached"},
@@ -217,6 +218,9 @@ LAYERS |= {
     | {"doctor.uploads"},
 }
 LAYERS["worker"] = {"config", "journal", "listeners", "loops", "owners", "server"}
+LAYERS["worker"] = {"config", "journal", "latest", "listeners", "loops", "owners"} | {
+    "server"
+}
 LAYERS["supervisor"] = {"config", "journal", "listeners", "owners", "worker"}
 # Nothing that serves knows the tools for captures.
 LAYERS["replay.__init__"] = set()
