@@ -423,6 +423,22 @@ def test_a_session_is_one_over_all_connections(judged):
     )
 
 
+def test_what_a_proxy_passes_on_breaks_nothing(judged):
+    near = Talk().open()
+    far = Talk(client=CLIENT._replace(port=50001), time=near.time).open()
+    near.time = far.time
+    for octets, answered in zip(UPLOAD[::2], UPLOAD[1::2], strict=True):
+        near.ask(octets)
+        far.time = near.time
+        far.ask(octets).answer(answered)
+        near.time = far.time
+        near.answer(answered)
+    done = judged(near, far)
+
+    assert done.findings == []
+    assert [session.connections for session in done.sessions] == [[1, 2]]
+
+
 def test_a_refused_session_is_none(judged):
     fields = "BITS-Error: 0x80070005", "BITS-Error-Context: 0x5"
 

@@ -307,6 +307,17 @@ async def test_a_connection_breaks_at_the_byte_where_it_broke(play, how: str):
     assert server.ends == [how]
 
 
+async def test_all_bytes_arrive_before_a_connection_is_reset(play):
+    body = LARGE * 8
+    put = request("PUT", "/put", f"Content-Length: {len(body) + 1}", body=body)
+    pieces = [put[start : start + 60_000] for start in range(0, len(put), 60_000)]
+    server = Server()
+    await play(server, Talk().open().ask(*pieces).reset(), cuts=True)
+
+    assert len(server.heard[0].partition(b"\r\n\r\n")[2]) == len(body)
+    assert server.ends == ["RST"]
+
+
 async def test_a_connection_breaks_inside_a_head(play):
     server = Server(OK)
     talk = Talk().open().ask(GET).answer(OK).ask(b"GET /in").close()
