@@ -3,14 +3,19 @@
 Atheris and Hypothesis call them with whatever they think of.
 """
 
+import hmac
 import json
+import struct
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from bitsd import config, record
+from multidict import CIMultiDict
+
+from bitsd import config, ntlm, record, spnego
 from bitsd.destination import (
     MAXIMUM_NAME,
     REPLIES,
@@ -20,6 +25,9 @@ from bitsd.destination import (
     names,
 )
 from bitsd.disk import Disk
+from bitsd.forwarded import Proxies, proxied
+from bitsd.negotiate import Acceptor
+from bitsd.outcome import Continue, Denied, SignedIn
 from bitsd.protocol.refusal import Refusal
 from bitsd.protocol.wire import (
     MAXIMUM_NUMBER,
@@ -34,6 +42,7 @@ from bitsd.protocol.wire import (
     parse,
 )
 from bitsd.ranges import ALLOWANCE, ByteRange, Representation, decide
+from bitsd.users import Users, wrong_name
 
 ID = SessionId("{11111111-2222-4333-8444-555555555555}")
 NOW = 1_800_000_000
@@ -183,6 +192,82 @@ def session(data: bytes) -> None:
         assert record.read(home)[0] == before
 
 
+#: What nobody knows who sends octets.
+HASH = bytes.fromhex("c0ffee00c0ffee00c0ffee00c0ffee00")
+
+
+def negotiation(data: bytes) -> None:
+    """Two tokens, the first as long as two octets say: an answer to each, or Denied."""
+    length = int.from_bytes(data[:2], "big")
+    exchange = Acceptor(lambda _name: HASH, None).start("negotiate", None)
+    for token in (data[2 : 2 + length], data[2 + length :]):
+        with suppress(Denied):
+            assert isinstance(exchange.step(token), Continue)
+        with suppress(Denied):
+            found = spnego.initial(token)
+            assert found.mechanisms
+            assert found.listed in token
+        with suppress(Denied):
+            spnego.response(token)
+
+
+def ntlm_answer(data: bytes) -> None:
+    """Denied, or the name in the answer of one who knows the hash, and no other."""
+    for message in (data, _proven(data)):
+        handshake = ntlm.Handshake(lambda _name: HASH, b"")
+        challenge = handshake.step(
+            struct.pack("<8sII16x", ntlm.SIGNATURE, 1, 0x20088215)
+        )
+        assert isinstance(challenge, Continue)
+        # The same each time, or nothing that is found could be found again.
+        handshake._challenge = challenge.token[:24] + bytes(8) + challenge.token[32:]
+        with suppress(Denied):
+            outcome = handshake.step(message)
+            assert message is not data or isinstance(outcome, Continue)
+            if isinstance(outcome, SignedIn):
+                assert outcome.name
+                assert not set(outcome.name) & set("@\\")
+
+
+def _proven(data: bytes) -> bytes:
+    """The message with the proof that would be right, if it has room for one."""
+    try:
+        answer = ntlm._Authenticate.read(data)
+    except Denied:
+        return data
+    key = ntlm.response_key(HASH, answer.user, answer.domain)
+    _length, _room, start = struct.unpack_from("<HHI", data, 20)
+    proof = hmac.digest(key, bytes(8) + answer.response[16:], "md5")
+    return data[:start] + proof + data[start + 16 :]
+
+
+def users_file(data: bytes) -> None:
+    """Users that are found by their names, or a line that says what is wrong."""
+    path = folder() / "users"
+    path.write_bytes(data)
+    try:
+        users = Users.load(path)
+    except ValueError as error:
+        assert str(error).startswith(f"{path}: line ")
+        assert str(error).isprintable()
+        return
+    found = list(users._by_key.values())
+    assert len(users) == len(found)
+    assert all(wrong_name(user.name) is None for user in found)
+    assert all(users.find(user.name) is user for user in found)
+    assert all(user.nt_hash is None or len(user.nt_hash) == 16 for user in found)
+    assert users.decoy("nobody") in {None, *(user.password for user in found)}
+
+
+def origin(data: bytes) -> None:
+    """An address and a scheme, whatever a trusted proxy hands on."""
+    sent = CIMultiDict(fields(data))
+    proxied(sent)
+    address, scheme = Proxies(("10.0.0.0/8", "unix")).origin("10.0.0.1", sent)
+    assert str(ip_address(address)) == address
+    assert scheme in (None, "http", "https")
+
+
 _folders: list[tempfile.TemporaryDirectory[str]] = []
 
 
@@ -197,5 +282,8 @@ def folder() -> Path:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     each.__name__: each
-    for each in (packet, ack, content_range, download, target, table, toml, session)
+    for each in (
+        *(packet, ack, content_range, download, target, table, toml, session),
+        *(negotiation, ntlm_answer, users_file, origin),
+    )
 }
