@@ -17,7 +17,6 @@ from .config import Config, ConfigError, for_folder, load, warnings
 from .explain import ACCEPTED, explain
 from .latest import Latest
 from .listeners import CannotStart, Listeners
-from .replay import commands as captures
 from .supervisor import Supervisor
 from .worker import serve_alone, serve_as_worker
 
@@ -39,13 +38,22 @@ _COMMANDS = {
         "test the way to a BITS server, and name the hop at fault",
         "doctor.command",
     ),
+    "decode": (
+        "show the BITS traffic of a capture, and what broke the rules",
+        "replay.decode_command",
+    ),
+    "replay": (
+        "send the requests of a capture to a server, compare its answers",
+        "replay.replay_command",
+    ),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code.
 
-    0 done, 1 it did not work (one line on stderr says what to do), 2 wrong usage.
+    0 done, 1 it did not work (one line on stderr says what to do), 2 wrong usage, 130
+    ended by Ctrl-C; some commands have more, which their help names.
     """
     wanted = sys.argv[1:] if arguments is None else arguments
     given = _parser(wanted).parse_args(wanted)
@@ -62,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"bitsd: {problem}", file=sys.stderr)
     except CannotStart as error:
         print(f"bitsd: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        return 130  # as shells say it
     else:
         return code
     return 1
@@ -89,7 +99,6 @@ def _parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=does, description=does)
         if wanted[:1] == [name]:
             import_module(f"bitsd.{module}").define(command)
-    captures.add(commands)
     return parser
 
 

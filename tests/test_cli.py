@@ -1,5 +1,9 @@
 """What the command answers when it cannot do what was asked."""
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,3 +32,16 @@ def test_folder_that_cannot_be_made_is_one_line(tmp_path: Path, capsys):
 def test_address_that_others_reach_is_refused_for_a_folder(tmp_path: Path, capsys):
     assert main(["serve", str(tmp_path / "images"), "--listen", "0.0.0.0:0"]) == 1
     assert "allow_anonymous_uploads" in capsys.readouterr().err
+
+
+def test_command_that_is_interrupted_says_nothing(tmp_path: Path):
+    pipe = tmp_path / "capture"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-m", "bitsd", "decode", str(pipe)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as decoding:
+        # Opened by both: the command runs and waits for what is in it.
+        with pipe.open("wb"):
+            decoding.send_signal(signal.SIGINT)
+            _out, err = decoding.communicate()
+
+    assert (decoding.returncode, err) == (130, b"")

@@ -139,7 +139,8 @@ REPLAY = {
     | {"plan", "recording", "show"},
     "replay.fixture": {"play"},
     "replay.outcome": {"capture", "decode", "play"},
-    "replay.commands": {"decode", "outcome", "play"},
+    "replay.decode_command": {"decode"},
+    "replay.replay_command": {"decode_command", "outcome", "play"},
 }
 LAYERS["server"] = set(LAYERS) - {"__init__"}
 LAYERS |= {

@@ -1,38 +1,18 @@
-"""The commands `bitsd decode` and `bitsd replay`."""
+"""The command `bitsd replay`."""
 
 import argparse
 import getpass
 import re
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from argparse import _SubParsersAction
-
-    from .decode import Report
+from . import decode_command, outcome, play
 
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*)")
 
 
-def add(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add them to the commands of a program."""
-    decode = commands.add_parser(
-        "decode", help="show the BITS traffic of a capture, and what broke the rules"
-    )
-    replay = commands.add_parser(
-        "replay", help="send the requests of a capture to a server, compare its answers"
-    )
-    for command in (decode, replay):
-        command.add_argument(
-            "capture", type=Path, metavar="CAPTURE", help="a pcap or pcapng file"
-        )
-        command.add_argument("--json", action="store_true", help="for programs")
-    decode.set_defaults(run=_decode)
-    _add_replay(replay)
-
-
-def _add_replay(replay: argparse.ArgumentParser) -> None:
+def define(replay: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    decode_command.define(replay)
     replay.add_argument(
         "--to", required=True, metavar="URL", help="such as http://127.0.0.1:8080"
     )
@@ -74,29 +54,7 @@ def _header(text: str) -> tuple[str, str]:
     return match[1], match[2]
 
 
-def _print(report: "Report") -> int:
-    for line in report.lines:
-        print(line)
-    if report.problem is not None:
-        print(f"bitsd: {report.problem}", file=sys.stderr)
-    return report.code
-
-
-# The server shares this program, and is not to load what reads captures: hence the
-# imports where they are needed.
-
-
-def _decode(given: argparse.Namespace) -> int:
-    # See above.
-    from . import decode  # noqa: PLC0415
-
-    return _print(decode.report(given.capture, as_json=given.json))
-
-
 def _replay(given: argparse.Namespace) -> int:
-    # See above.
-    from . import outcome, play  # noqa: PLC0415
-
     try:
         play.target(given.to)
     except ValueError as problem:
@@ -113,7 +71,7 @@ def _replay(given: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("bitsd: stopped before all answers came", file=sys.stderr)
         return 1
-    return _print(report)
+    return decode_command.told(report)
 
 
 def _user(text: str | None) -> tuple[str, str] | None:
