@@ -38,10 +38,12 @@ def test_command_that_is_interrupted_says_nothing(tmp_path: Path):
     pipe = tmp_path / "capture"
     os.mkfifo(pipe)
     command = [sys.executable, "-m", "bitsd", "decode", str(pipe)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as decoding:
-        # Opened by both: the command runs and waits for what is in it.
-        with pipe.open("wb"):
-            decoding.send_signal(signal.SIGINT)
-            _out, err = decoding.communicate()
+    # Once the pipe is opened by both, the command runs and waits for what is in it.
+    with (
+        subprocess.Popen(command, stderr=subprocess.PIPE) as decoding,
+        pipe.open("wb"),
+    ):
+        decoding.send_signal(signal.SIGINT)
+        _out, err = decoding.communicate()
 
     assert (decoding.returncode, err) == (130, b"")
