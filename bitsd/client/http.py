@@ -39,6 +39,9 @@ Body: TypeAlias = Callable[[], AsyncIterator[bytes]]
 #: Nobody who is there takes longer to accept a connection.
 CONNECT_SECONDS = 30.0
 
+#: Of a piece of a body; less than the buffer of a transport holds.
+_END = 16 * 1024
+
 #: A sign-in whose connection is lost is begun anew so many times.
 _SIGN_INS = 3
 
@@ -72,12 +75,10 @@ class _Sending:
     """A body on its way.
 
     Attributes:
-        over: all of it was sent.
-        refused: none of it was, for the connection is not signed in.
+        refused: none of it was sent, for the connection is not signed in.
     """
 
     def __init__(self, body: Body, may_go: Callable[[], bool]) -> None:
-        self.over = False
         self.refused = False
         self._body = body
         self._may_go = may_go
@@ -88,9 +89,12 @@ class _Sending:
             self.refused = True
             raise _NotSignedIn
         async for piece in self._body():
-            yield piece
+            # The end has room in the socket's buffer. If it had to wait there, the
+            # answer could come before aiohttp knew that the body is over, and aiohttp
+            # would take it for an early one and give up the connection.
+            for part in filter(None, (piece[:-_END], piece[-_END:])):
+                yield part
             progress()
-        self.over = True
 
 
 class Http:
@@ -156,8 +160,7 @@ class Http:
     ) -> AbstractAsyncContextManager[ClientResponse]:
         """The answer, whose body is still to be read; signs in when asked to.
 
-        Redirects of downloads are followed, and nobody is signed in at their end. An
-        answer that comes before the request's body is sent loses its own.
+        Redirects of downloads are followed, and nobody is signed in at their end.
 
         Args:
             method: GET, HEAD or BITS_POST.
@@ -284,14 +287,11 @@ class Http:
             return await self._request(request, headers, None)
         sending = _Sending(request.body, lambda: self._may_carry(request.origin))
         try:
-            response = await self._with_body(request, headers, sending)
+            return await self._with_body(request, headers, sending)
         except ClientError:
             if sending.refused:
                 raise _NotSignedIn from None
             raise
-        if not sending.over:
-            response.close()
-        return response
 
     async def _with_body(
         self, request: _Request, headers: CIMultiDict[str], sending: _Sending

@@ -1,8 +1,8 @@
 """What is kept of an upload, so that the same command goes on after whatever happened.
 
 One small file for each pair of a file and a URL, in the state directory of the user
-(XDG Base Directory Specification). How far the upload is, is not in there: the server
-knows. Neither are credentials, nor the URL, which may hold some.
+(XDG Base Directory Specification). Credentials are not in there, nor is the URL, which
+may hold some.
 """
 
 import fcntl
@@ -29,12 +29,15 @@ class Note:
         source: its path, for people who look.
         looks: of the file that the session is for.
         session_id: as the server wrote it.
+        offset: that the server said last. It is asked again, and with this one: a
+            server that had a power cut trusts no bytes behind it.
         host_id: see `steps.Upload`, as for the others.
     """
 
     source: str
     looks: Looks
     session_id: str
+    offset: int = 0
     host_id: str | None = None
     fallback_seconds: int | None = None
     finished: bool = False

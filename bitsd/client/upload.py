@@ -65,9 +65,9 @@ class Terms:
         return replace(
             fresh,
             session_id=SessionId(note.session_id),
+            offset=min(note.offset, size),
             host_id=note.host_id,
             fallback_seconds=note.fallback_seconds,
-            offset=size if note.finished else 0,
             finished=note.finished,
         )
 
@@ -229,6 +229,7 @@ def _keeper(notes: Notes, source: Source) -> Callable[[Upload], None]:
                 source=str(source.path),
                 looks=source.looks,
                 session_id=upload.session_id,
+                offset=upload.offset,
                 host_id=upload.host_id,
                 fallback_seconds=upload.fallback_seconds,
                 finished=upload.finished,

@@ -13,7 +13,7 @@ import spnego
 import trustme
 from scripted import HANG_UP, SILENCE, Asked, ack, answer, in_turn, scripted
 
-from bitsd.client.http import Http, NoAnswer, Options
+from bitsd.client.http import Http, NoAnswer, Options, _Sending
 from bitsd.client.way import is_loopback
 from bitsd.protocol.wire import METHOD
 
@@ -76,6 +76,22 @@ async def test_body_is_sent_with_its_length_on_a_connection_that_is_kept():
     assert server.connections == 1
 
 
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [(0, []), (5, [5]), (16_384, [16_384]), (16_385, [1, 16_384])],
+)
+async def test_end_of_a_body_fits_into_a_buffer(length: int, expected: list[int]):
+    """So the task that writes it is never behind an answer."""
+
+    async def whole() -> AsyncIterator[bytes]:
+        yield bytes(length)
+
+    sending = _Sending(whole, lambda: True)
+    parts = [len(part) async for part in sending.pieces(lambda: None)]
+
+    assert parts == expected
+
+
 async def test_answer_before_the_end_of_a_body_ends_the_connection():
     release = asyncio.Event()
 
@@ -128,32 +144,21 @@ async def test_nobody_is_signed_in_without_a_name():
         assert (await get(http, server.url))[0] == 401
 
 
-def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any name is one of this machine, which a client cannot know."""
-    real = socket.getaddrinfo
-
-    def found(host: str, *arguments: object, **named: object) -> object:
-        return real("127.0.0.1", *arguments, **named)
-
-    monkeypatch.setattr(socket, "getaddrinfo", found)
-
-
 @pytest.mark.parametrize("authentication", ["any", "basic"])
 async def test_basic_goes_over_plain_http_when_it_is_named(
     monkeypatch: pytest.MonkeyPatch, authentication: str
 ):
-    elsewhere(monkeypatch)
     options = Options(user="alice", password="p:w", authentication=authentication)
     script = in_turn(answer(401, BASIC), answer(200))
-    async with scripted(script) as server, Http(options) as http:
-        url = server.url.replace("127.0.0.1", "server.test")
+    async with scripted(script) as proxy, Http(options) as http:
+        monkeypatch.setenv("http_proxy", proxy.url)
         if authentication == "basic":
-            assert (await get(http, url))[0] == 200
+            assert (await get(http, "http://server.test/"))[0] == 200
         else:
             with pytest.raises(NoAnswer, match="basic only, which shows the pass"):
-                await get(http, url)
+                await get(http, "http://server.test/")
 
-    sent = [asked.get("Authorization") for asked in server.asked]
+    sent = [asked.get("Authorization") for asked in proxy.asked]
     assert sent == ([None, ALICE_BASIC] if authentication == "basic" else [None])
 
 
@@ -197,6 +202,15 @@ async def test_redirect_of_a_download_is_followed_without_the_password():
 
     assert other.asked[0].target == "/there"
     assert other.asked[0].get("Authorization") is None
+
+
+async def test_sign_in_elsewhere_is_no_reason_to_sign_in_here():
+    async with scripted(in_turn(answer(401, BASIC))) as other:
+        to = ("Location", f"{other.url}/there")
+        async with scripted(in_turn(answer(302, to))) as server, Http(ALICE) as http:
+            assert (await get(http, server.url))[0] == 401
+
+    assert len(server.asked) == 1
 
 
 async def test_redirect_of_an_upload_is_not_followed():
@@ -537,6 +551,23 @@ async def test_unknown_name_is_told(monkeypatch: pytest.MonkeyPatch):
     problem = await failed(Options(), "http://server.test/")
 
     assert str(problem).startswith("cannot find server.test: ")
+
+
+async def test_body_may_take_longer_than_an_answer_as_long_as_it_moves():
+    async def slow() -> AsyncIterator[bytes]:
+        for digit in b"0123456789":
+            yield bytes((digit,))
+            await asyncio.sleep(0.11)
+
+    options = Options(timeout_seconds=1.0)
+    async with (
+        scripted(in_turn(ack())) as server,
+        Http(options) as http,
+        http.request(METHOD, server.url, FRAGMENT, slow) as response,
+    ):
+        assert response.status == 200
+
+    assert server.asked[0].body == b"0123456789"
 
 
 async def test_body_that_nobody_takes_is_given_up():

@@ -398,14 +398,14 @@ def test_session_that_is_lost_after_the_last_byte_was_closed():
 
 
 def test_session_that_is_lost_after_an_earlier_run_sent_all_was_closed():
-    talk = Conversation(session_id=ID, offset=SIZE, finished=True).tell(OK)
+    talk = Conversation(session_id=ID, finished=True).tell(OK)
 
-    assert talk.packet == fragment(SIZE - MINIMUM, SIZE - 1)
+    assert talk.packet == fragment(0, MINIMUM - 1)
     assert talk.tell(acked(LOST)).step == Done()
 
 
 def test_session_that_is_lost_after_it_lost_bytes_is_begun_anew():
-    talk = Conversation(session_id=ID, offset=SIZE, finished=True)
+    talk = Conversation(session_id=ID, finished=True)
     talk.tell(OK, received(100, 416), acked(LOST))
 
     assert talk.packet == CreateSession()
@@ -498,6 +498,13 @@ def test_node_that_says_no_time_is_never_left():
     for _ in range(30):
         talk.tell(BROKEN)
 
+    assert hosts(talk.step) == ["node3.example.test"]
+
+
+def test_node_has_all_its_time_whatever_failed_before_it_was_named():
+    talk = Conversation().tell(*[BROKEN] * 7, acked(NODE), BROKEN)
+
+    assert sum(wait.seconds for wait in talk.waits) > 60
     assert hosts(talk.step) == ["node3.example.test"]
 
 

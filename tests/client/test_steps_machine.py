@@ -208,7 +208,6 @@ class Uploads(RuleBasedStateMachine):
             session_id=upload.session_id,
             host_id=upload.host_id,
             fallback_seconds=upload.fallback_seconds,
-            offset=upload.size if upload.finished else 0,
             finished=upload.finished,
             reply_file=upload.reply_file,
             pace=replace(upload.pace),

@@ -204,6 +204,25 @@ async def test_line_that_is_down_is_given_up_and_gone_on_with(
     assert notes(state) == []
 
 
+async def test_next_run_asks_from_the_last_acknowledged_byte_on(source: Path):
+    """A server that had a power cut trusts no byte behind the first of a fragment."""
+    received = [
+        ack(200, ("BITS-Received-Content-Range", str(n))) for n in (600_000, 1_000_000)
+    ]
+    again = [ack(), received[0], received[1], ack()]
+    script = in_turn(created(), received[0], answer(403), *again)
+    terms = Terms(fragment_size=600_000)
+    async with scripted(script) as server:
+        await failed(source, f"{server.url}/in/", terms)
+        await upload(source, f"{server.url}/in/", terms=terms)
+
+    assert server.spans[1:] == [
+        "bytes 600000-999999/1000000",
+        "bytes 600000-605119/1000000",
+        "bytes 600000-999999/1000000",
+    ]
+
+
 async def test_lost_session_is_begun_anew(site: Site, source: Path):
     await interrupted(site, source)
     write(str(site.folder / "BITS-Sessions" / site.sessions[0] / "session.json"), b"{")
@@ -497,6 +516,19 @@ async def test_reply_that_breaks_off_is_fetched_again(tmp_path: Path):
         "GET",
         "BITS_POST",
     ]
+
+
+async def test_reply_that_stands_still_is_fetched_again(tmp_path: Path):
+    (tmp_path / "empty").touch()
+    half = answer(200, ("Content-Length", "9"), body=b"half")
+    script = in_turn(*replies(half, ack(), answer(200, body=b"the whole")))
+    terms = Terms(reply=tmp_path / "reply", wait_seconds=0.01)
+    options = Options(timeout_seconds=0.5)
+    async with scripted(script) as server:
+        url = f"{server.url}/x"
+        await upload(tmp_path / "empty", url, terms=terms, options=options)
+
+    assert (tmp_path / "reply").read_bytes() == b"the whole"
 
 
 async def test_reply_that_is_not_there_is_told(tmp_path: Path):

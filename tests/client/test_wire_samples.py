@@ -4,7 +4,6 @@ They show each rule of [MC-BUP] 3.1.5, and where servers differ there is one of 
 kind. What is compared is all that a server reads of a request.
 """
 
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -281,24 +280,18 @@ async def test_malformed_packet_is_told(source: Path):
 async def test_node_that_has_the_session_is_asked(
     source: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    real = socket.getaddrinfo
-
-    def found(_host: str, *arguments: object, **named: object) -> object:
-        return real("127.0.0.1", *arguments, **named)
-
-    monkeypatch.setattr(socket, "getaddrinfo", found)
     node = ("BITS-Host-Id", "node3.example.test")
     fallback = ("BITS-Host-Id-Fallback-Timeout", "86400")
     answers = [received(offset) for offset in (12_288, 24_576, 30_000)]
     script = in_turn(created(ID, node, fallback), PONG, *answers, CLOSED)
-    async with scripted(script) as server:
-        url = server.url.replace("127.0.0.1", "farm.example.test")
-        port = server.url.rpartition(":")[2]
-        await upload(source, f"{url}/in/report.dat", terms=TERMS)
+    async with scripted(script) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        url = "http://farm.example.test:8080/in/report.dat"
+        await upload(source, url, terms=TERMS)
 
-    assert said(server) == [CREATE, PING, *ALL, CLOSE]
-    hosts = [asked.get("Host") for asked in server.asked]
-    assert hosts == [f"farm.example.test:{port}", *[f"node3.example.test:{port}"] * 5]
+    assert said(proxy) == [CREATE, PING, *ALL, CLOSE]
+    hosts = [asked.get("Host") for asked in proxy.asked]
+    assert hosts == ["farm.example.test:8080", *["node3.example.test:8080"] * 5]
 
 
 # Replies.
