@@ -91,6 +91,7 @@ REPLY = "BITS-Reply-URL: "
         ),
         (FRAGMENT, ack(200, f"{REPLY}/in/r"), ack(200, f"{REPLY}http://new/in/r")),
         (GET, ok('ETag: "a"', "Last-Modified: b"), ok('ETag: "c"', "Last-Modified: d")),
+        (GET, ok(), ok('ETag: "c"', "Last-Modified: d")),
         (GET, multipart("b", b"abc"), multipart("other", b"abc")),
         (GET, answer(404, "Content-Length: 1", body=b"a"), answer(404, body=b"other")),
         (
