@@ -2,6 +2,7 @@ import asyncio
 import base64
 import copy
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -264,6 +265,25 @@ try:
 except Denied as denied:
     print(denied.detail)
 """
+
+
+def test_ticket_is_remembered_where_the_unit_says_beyond_a_restart(alice, tmp_path):
+    unit = Path(__file__).parents[1].joinpath("examples", "bitsd.service").read_text()
+    (named,) = re.findall(r"(?m)^Environment=(KRB5\w+)=%S/bitsd$", unit)
+    token = base64.b64encode(initiator().step()).decode()
+    under = ("env", f"{named}={tmp_path}")
+    said = [run_child(ACCEPT, alice.keytab, token, under=under) for _ in range(2)]
+
+    assert "\nStateDirectory=bitsd\n" in unit
+    assert said == ["alice", "Kerberos: Request is a replay"]
+    assert [path.suffix for path in tmp_path.iterdir()] == [".rcache2"]
+
+
+def test_no_ticket_is_taken_that_cannot_be_remembered(alice):
+    token = base64.b64encode(initiator().step()).decode()
+    under = ("env", "KRB5RCACHEDIR=/nonexistent")
+
+    assert "No such file" in run_child(ACCEPT, alice.keytab, token, under=under)
 
 
 @pytest.mark.parametrize(("seconds", "said"), [("60", "alice"), ("172800", "expired")])
