@@ -37,6 +37,8 @@ ONE_RANGE = "bitsd, one range"
 TWO_WORKERS = "bitsd, 2 workers"
 ALONE = "bitsd, alone"
 BITSD_TLS = "bitsd, TLS"
+BITSD_BASIC = "bitsd, Basic"
+BITSD_NTLM = "bitsd, NTLM"
 TUNED_TLS = "nginx tuned, TLS"
 TUS = "@tus/server"
 
@@ -53,6 +55,8 @@ _START: dict[str, Start] = {
     TWO_WORKERS: bitsd(workers=2),
     ALONE: bitsd(),
     BITSD_TLS: bitsd(tls=True),
+    BITSD_BASIC: bitsd(signing_in=True),
+    BITSD_NTLM: bitsd(signing_in=True),
     TUNED_TLS: nginx(tuned=True, tls=True),
     TUS: tus(),
 }
@@ -216,6 +220,14 @@ def _packets(size: int) -> Iterator[Case]:
         ]
         target = Target(Measure.CPU, BARE, 1.25)
         yield Case("packet", f"Ping x {connections}", Unit.REQUEST, contenders, target)
+    anonymous = Pings(count, 1, "/up/ping")
+    contenders = [
+        _contender(BITSD_BASIC, replace(anonymous, way="Basic")),
+        _contender(BITSD_NTLM, replace(anonymous, way="NTLM")),
+        _contender(BITSD, anonymous),
+    ]
+    target = Target(Measure.CPU, BITSD, 1.25)
+    yield Case("packet", "Ping x 1, signed in", Unit.REQUEST, contenders, target)
     pairs = Pairs(max(8, count // 64))
     yield Case("packet", "Create + Close", Unit.REQUEST, [_contender(BITSD, pairs)])
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from .client import MIB, Line, Load, Work, create, fragment, packet, request
+from .signing import Way, fields, sign_in
 
 
 @dataclass(frozen=True)
@@ -159,12 +160,17 @@ class Ranges:
 
 @dataclass(frozen=True)
 class Pings:
-    """Ping packets over connections that stay open, one on each at a time."""
+    """Ping packets over connections that stay open, one on each at a time.
+
+    Attributes:
+        way: by which the user signs in; None for nobody.
+    """
 
     count: int
     connections: int
     target: str
     clients: int = 1
+    way: Way | None = None
 
     @property
     def amount(self) -> int:
@@ -174,8 +180,11 @@ class Pings:
     @contextmanager
     def visit(self, port: int, _client: int) -> Iterator[Work]:
         """Ping after Ping."""
-        head = packet(self.target, "Ping")
+        head = packet(self.target, "Ping", **fields(self.way))
         lines = [Line(port) for _ in range(self.connections)]
+        if self.way == "NTLM":
+            for line in lines:
+                sign_in(line, self.target)
 
         def work() -> None:
             for _ in range(self.count // self.connections):

@@ -18,12 +18,14 @@ from .servers import (
     started,
     wait_for_port,
 )
+from .signing import USER, users_file
 
 # RLIMIT_NOFILE and these allow for a thousand uploads: a socket and a file each.
 CONNECTIONS = 4096
 
 _BITSD = """\
 {workers}
+{users}
 maximum_connections = {connections}
 
 [[listen]]
@@ -37,6 +39,7 @@ upload = true
 overwrite = true
 sessions_per_user = 1_000_000
 durability = "{durability}"
+{who}
 
 [[directory]]
 url = "/files"
@@ -88,24 +91,32 @@ _TUNED = "client_body_buffer_size 1m; client_body_in_file_only clean;"
 
 
 def bitsd(
-    durability: str = "publish", *, workers: int | None = None, tls: bool = False
+    durability: str = "publish",
+    *,
+    workers: int | None = None,
+    tls: bool = False,
+    signing_in: bool = False,
 ) -> Start:
-    """`bitsd serve --config`.
+    """`bitsd serve --config`, for one user if that has to sign in.
 
     It is left out where bitsd does not know a setting that it needs.
     """
 
     def start(folder: Path, files: Path) -> Server:
         config = folder / "bitsd.toml"
+        if signing_in:
+            (folder / "users").write_text(users_file(), "utf-8")
         text = _BITSD.format(
             workers=f"workers = {workers}" if workers else "",
+            users='users = "users"' if signing_in else "",
+            who=f'write = ["{USER}"]' if signing_in else "",
             encryption=_BITSD_TLS.format(**certificate(folder.parent)) if tls else "",
             durability=durability,
             files=files,
             connections=CONNECTIONS,
         )
         config.write_text(text, "utf-8")
-        if workers or tls:
+        if workers or tls or signing_in:
             _check_config(config)
         command = [sys.executable, "-m", "bitsd", "serve", "--config", str(config)]
         return started(folder, command)
