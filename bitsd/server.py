@@ -155,9 +155,9 @@ class Server:
 
     def _sign_out(self) -> None:
         """End the connections of users of whom something has changed."""
-        for connection in self._http.connections if self._http else ():
-            if not isinstance(connection, Connection):
-                continue
+        connections = self._http.connections if self._http else ()
+        ours = (each for each in connections if isinstance(each, Connection))
+        for connection in ours:
             last = connection.line.last
             if last is not None and not self._sign_in.stands(last, connection.line):
                 journal.note("signed-out", user=last.name, client=connection.peername)

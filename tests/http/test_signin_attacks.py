@@ -153,6 +153,22 @@ async def test_captured_ticket_is_taken_once(kerberized: Site, where: str):
     assert len(kerberized.sessions) == 1
 
 
+@pytest.mark.parametrize(
+    ("kept", "status"), [("alice:!*\n", 401), ("alice:*\n", 200), ("bob:*\n", 200)]
+)
+async def test_ticket_lets_in_whom_the_users_file_does_not_shut_out(
+    kerberized: Site, users: Path, kept: str, status: int
+):
+    await asyncio.to_thread(users.write_text, kept, "utf-8")
+    assert kerberized.server is not None
+    await kerberized.server.reload()
+    line = await kerberized.dial()
+    octets = authorized(ping(FILE), "Negotiate", centre.ticket())
+
+    assert await status_of(line, octets) == status
+    assert await status_of(line, ping(FILE)) == status
+
+
 # In another order
 
 
@@ -657,6 +673,19 @@ async def test_kerberos_through_nginx_is_for_one_request(
     assert [answer.status for answer in answers] == [200, 401, 401, 200]
     assert offers(answers[1]) == ["Negotiate"]
     assert offers(answers[0])[0].startswith("Negotiate ")
+
+
+@pytest.mark.parametrize("protocol", ["ntlm", "negotiate"])
+async def test_handshake_through_a_proxy_does_not_go_on(
+    kerberized: Site, caplog, protocol: str
+):
+    line = await kerberized.dial()
+    octets = with_field(create(FILE), "Via", "1.1 proxy")
+    client = pyspnego("alice", protocol=protocol)
+    answer = await sign_in(line, octets, client, "Negotiate")
+
+    assert (answer.status, offers(answer)) == (401, ["Negotiate"])
+    assert any(text.startswith("sign-in-through-proxy") for text in caplog.messages)
 
 
 @pytest.mark.parametrize(

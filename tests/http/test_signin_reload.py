@@ -18,6 +18,7 @@ from wire_client import Line, close, create, fetch, fragment, ping, until
 
 from bitsd.line import Line as Signed
 from bitsd.ntlm import nt_hash
+from bitsd.passwords import MAXIMUM_WAITING, THREADS
 from bitsd.signin import Asking, SignIn, SignInNeeded
 from bitsd.users import User, Users
 
@@ -158,6 +159,38 @@ async def test_users_file_that_cannot_be_read_changes_nothing(
     assert "line 1: the password of alice is not kept by" in told
 
 
+async def test_who_asked_last_for_what_everyone_may_is_signed_out_as_well(
+    serve: Serve, users: Path, tmp_path: Path
+):
+    (tmp_path / "public").mkdir()
+    site = await serve(top=TOP, who=WHO, directory=PUBLIC)
+    line = await signed_in(site, "alice")
+    assert (await line.ask(ping("/public/"))).status == 200
+    await asyncio.to_thread(passwd, users, "--disable", "alice")
+    await reload(site)
+
+    assert (await line.ask(ping(FILE))).status == 401
+    assert (await line.ask(ping("/public/"))).status == 200
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param("upload = true", "upload = true\noverwrite = true", id="setting"),
+        pytest.param('url = "/in"', 'url = "/elsewhere"', id="another directory"),
+    ],
+)
+async def test_what_needs_a_restart_is_told_and_users_count_all_the_same(
+    site: Site, users: Path, caplog, old: str, new: str
+):
+    line = await signed_in(site, "alice")
+    await asyncio.to_thread(passwd, users, "--disable", "alice")
+    await changed(site, old, new)
+
+    assert await line.ended() == b""
+    assert any(text.startswith("restart-needed") for text in caplog.messages)
+
+
 # While a sign-in is being looked at
 
 
@@ -194,6 +227,29 @@ async def test_password_counts_by_the_users_of_the_end_of_its_check(
     gate.open.set()
 
     assert (await line.receive()).status == status
+
+
+async def test_password_that_cannot_be_looked_at_soon_is_for_later(
+    site: Site, monkeypatch
+):
+    gate, verify = Gate(), PasswordHasher.verify
+
+    def slow(*arguments):
+        gate.wait()
+        return verify(*arguments)
+
+    monkeypatch.setattr(PasswordHasher, "verify", slow)
+    lines = [await site.dial() for _ in range(THREADS + MAXIMUM_WAITING)]
+    for number, line in enumerate(lines):
+        await line.send(basic(ping(FILE), f"user{number}"))
+    assert site.server is not None
+    waiting = site.server._sign_in._passwords._runs
+    await until(lambda: len(waiting) == len(lines))
+    late = await (await site.dial()).ask(basic(ping(FILE), "bob"))
+    gate.open.set()
+
+    assert (late.status, late.get("Retry-After")) == (503, "30")
+    assert {(await line.receive()).status for line in lines} == {401}
 
 
 async def test_answer_of_ntlm_does_not_outlive_the_hash_it_was_checked_by():
