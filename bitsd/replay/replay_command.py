@@ -59,14 +59,14 @@ def _replay(given: argparse.Namespace) -> int:
         play.target(given.to)
     except ValueError as problem:
         given.usage_error(f"--to {given.to}: {problem}")
-    options = play.Options(
-        timing=given.timing,
-        cuts=given.as_recorded_cuts,
-        fields=given.header,
-        user=_user(given.user),
-        ignored=given.ignore,
-    )
     try:
+        options = play.Options(
+            timing=given.timing,
+            cuts=given.as_recorded_cuts,
+            fields=given.header,
+            user=_user(given.user),
+            ignored=given.ignore,
+        )
         report = outcome.report(given.capture, given.to, options, as_json=given.json)
     except KeyboardInterrupt:
         print("bitsd: stopped before all answers came", file=sys.stderr)

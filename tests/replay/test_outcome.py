@@ -3,7 +3,6 @@
 import asyncio
 import getpass
 import json
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from captured import Talk, answer, request, write
+from listening import listening
+from processes import PROCESS_SECONDS, started
 
 from bitsd.cli import main
 from bitsd.replay.play import Options
@@ -174,14 +175,32 @@ def test_what_cannot_be_played_is_one_line(tmp_path: Path, capsys):
     )
 
 
-def test_who_stops_it_sees_one_line(capture: Path, capsys, monkeypatch):
-    monkeypatch.setattr(
-        Handler, "send_response", lambda *_: os.kill(os.getpid(), signal.SIGINT)
-    )
-    with serving() as (url, _):
-        assert main(["replay", str(capture), "--to", url]) == 1
+STOPPED = "bitsd: stopped before all answers came\n"
 
-    assert capsys.readouterr() == ("", "bitsd: stopped before all answers came\n")
+
+async def test_who_stops_it_sees_one_line(capture: Path):
+    async def stop(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        process.send_signal(signal.SIGINT)
+        await reader.read()
+
+    async with listening(stop) as port:
+        url = f"http://127.0.0.1:{port}"
+        process = await started("replay", str(capture), "--to", url)
+        async with asyncio.timeout(PROCESS_SECONDS):
+            out, err = await process.communicate()
+
+    assert (process.returncode, out, err.decode()) == (1, b"", STOPPED)
+
+
+def test_who_gives_no_password_sees_one_line(capture: Path, capsys, monkeypatch):
+    def interrupted(_prompt: str) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(getpass, "getpass", interrupted)
+
+    assert main(["replay", str(capture), "--to", "http://h", "--user", "alice"]) == 1
+    assert capsys.readouterr() == ("", STOPPED)
 
 
 def test_a_damaged_capture_is_told(capture: Path, capsys):
