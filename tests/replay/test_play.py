@@ -63,6 +63,7 @@ class Server:
                     writer.write(self.answers.pop(0))
                     self.done = len(heard)
         except ConnectionError:
+            heard += reader._buffer  # came before the reset, and is not read any more
             self.ends.append("RST")
         else:
             self.ends.append("FIN")
