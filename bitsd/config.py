@@ -71,7 +71,7 @@ def load(path: Path, *, tls: bool = True) -> Config:
         # Numbers too long and arrays too deep are no TOMLDecodeError.
         raise ConfigError([f"{path}: not TOML: {error}"]) from None
     try:
-        return from_table(table, path.parent, tls=tls)
+        return from_table(table, path.parent, file=path, tls=tls)
     except ConfigError as error:
         raise ConfigError([f"{path}: {line}" for line in error.problems]) from None
 
@@ -91,12 +91,19 @@ def for_folder(folder: Path, *, address: str, url: str, overwrite: bool) -> Conf
     return from_table(table, Path.cwd())
 
 
-def from_table(table: Mapping[str, Any], base: Path, *, tls: bool = True) -> Config:
+def from_table(
+    table: Mapping[str, Any],
+    base: Path,
+    *,
+    file: Path | None = None,
+    tls: bool = True,
+) -> Config:
     """A configuration from what TOML holds; relative paths are relative to `base`.
 
     Args:
         table: what TOML holds.
         base: where it is.
+        file: that it is in.
         tls: look at the files of TLS, too.
 
     Raises:
@@ -108,7 +115,7 @@ def from_table(table: Mapping[str, Any], base: Path, *, tls: bool = True) -> Con
         raise ConfigError(reader.problems)
     config = _with_defaults_for_all(config)
     of_tls = rules.tls(config) if tls else ()
-    if problems := [*rules.between(config), *of_tls]:
+    if problems := [*rules.between(config), *rules.own_files(config, file), *of_tls]:
         raise ConfigError(problems)
     return config
 

@@ -29,7 +29,7 @@ from .answer import Answer
 from .crowd import Crowd, counted
 from .forwarded import Proxies
 from .line import Line, line_of
-from .parser import MAXIMUM_FIELDS, MAXIMUM_LINE, Parser
+from .parser import MAXIMUM_FIELDS, MAXIMUM_LINE, Parser, Unreadable
 from .protocol.refusal import Reason, Refusal
 from .protocol.wire import Ack, Field
 
@@ -294,7 +294,9 @@ class Connection(RequestHandler, asyncio.BufferedProtocol):
     ) -> web.StreamResponse:
         """The last line of defence: an Ack that says nothing, a log that says all."""
         if isinstance(exc, HttpProcessingError):
-            journal.note("unreadable", client=request.remote, detail=message)
+            # aiohttp quotes what it could not read, which may be a password.
+            detail = message if isinstance(exc, Unreadable) else type(exc).__name__
+            journal.note("unreadable", client=request.remote, detail=detail)
             refusal = Refusal(Reason.MALFORMED, "unreadable request")
         else:
             journal.log.error("internal error", exc_info=exc)

@@ -1,6 +1,7 @@
 """Kerberos as a server checks it, by the keys of a keytab."""
 
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,9 @@ else:
 
 #: Of clients that a key distribution centre does not know (RFC 8062), in any realm.
 _ANONYMOUS = "WELLKNOWN/ANONYMOUS"
+
+# How a keytab of version 2 begins.
+_KEYTAB = b"\x05\x02"
 
 #: GSS_S_FAILURE (RFC 2744, 3.9.1), which says nothing more.
 _UNSPECIFIED = 13 << 16
@@ -82,7 +86,8 @@ class Handshake:
             context = gssapi.SecurityContext(base=accepted.context)
             client, server = _shown(context.initiator_name), _shown(context.target_name)
         self._context = context
-        return SignedIn(user_of(client, server), "kerberos", accepted.token)
+        home = server.rpartition("@")[2] if len(realms(self._keytab)) == 1 else None
+        return SignedIn(user_of(client, home), "kerberos", accepted.token)
 
     def sign(self, octets: bytes) -> bytes:
         """Our signature."""
@@ -95,8 +100,13 @@ class Handshake:
             self._context.verify_signature(octets, signature)
 
 
-def user_of(client: str, server: str) -> str:
-    """The name that a principal has here: without the realm if that is the server's.
+def user_of(client: str, home: str | None) -> str:
+    """The name that a principal has here: without the realm if that is ours.
+
+    Args:
+        client: the principal.
+        home: our realm; None if we have several, in each of which there may be one
+            of the same name.
 
     Raises:
         Denied: it is nobody's.
@@ -107,7 +117,31 @@ def user_of(client: str, server: str) -> str:
     if "\\" in client:
         # `\@` and `\/` stand for what is no mark; nobody's name needs them.
         raise Denied("Kerberos: principal with an escaped character", client)
-    return name if realm == server.rpartition("@")[2] else client
+    return name if realm == home else client
+
+
+def realms(keytab: Path) -> frozenset[str]:
+    """Those of all principals in a keytab (MIT's file format, version 2); blocks.
+
+    Raises:
+        Denied: it is of another format, or cannot be read.
+    """
+    try:
+        octets = keytab.read_bytes()
+        found, place = set(), len(_KEYTAB)
+        while place + 4 <= len(octets):
+            (size,) = struct.unpack_from(">i", octets, place)
+            if size > 0:  # else a hole of that length
+                # The number of the name's parts, then the realm's length.
+                _parts, length = struct.unpack_from(">HH", octets, place + 4)
+                realm = octets[place + 8 : place + 8 + length]
+                found.add(realm.decode("utf-8", "backslashreplace"))
+            place += 4 + abs(size)
+    except (OSError, struct.error) as error:
+        raise Denied(f"Kerberos: keytab: {error}") from None
+    if not octets.startswith(_KEYTAB):
+        raise Denied("Kerberos: keytab of an unknown format")
+    return frozenset(found)
 
 
 def _credentials(keytab: Path) -> "raw.Creds":

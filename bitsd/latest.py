@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import msgspec
+
 from .config import Config, ConfigError
 from .users import Users
 
@@ -29,15 +31,22 @@ class Latest:
         self._again = again or (lambda: config)
         self.config, self.users = config, _users(config)
 
-    def renew(self) -> None:
-        """Read both again.
+    def renew(self) -> bool:
+        """Read both again; whether the configuration counts.
+
+        It does if nothing but lists, groups and the like has changed: new lists were
+        not written for the folders and addresses of before.
 
         Raises:
             ConfigError: as they are now they cannot be used. What was before stays.
         """
         config = self._again()
+        whole = _fixed(config) == _fixed(self.config)
+        if not whole:
+            config = self.config
         users = _users(config)
         self.config, self.users = config, users
+        return whole
 
 
 def _users(config: Config) -> Users:
@@ -47,3 +56,14 @@ def _users(config: Config) -> Users:
         return Users.load(config.users)
     except ValueError as error:
         raise ConfigError([f"users: {error}"]) from None
+
+
+def _fixed(config: Config) -> Config:
+    """What counts from the start to the end."""
+    directories = tuple(
+        msgspec.structs.replace(directory, read=(), write=(), authentication=None)
+        for directory in config.directory
+    )
+    return msgspec.structs.replace(
+        config, directory=directories, groups={}, certificate=()
+    )

@@ -197,7 +197,8 @@ class _Negotiation:
         elif self._handshake.must_sign or (
             self._handshake.can_sign and not self._preferred
         ):
-            return Continue(self._answer(State.INCOMPLETE, token, self._mic()))
+            answer = self._answer(State.INCOMPLETE, token, self._mic())
+            return Continue(answer, signed_in.name)
         else:
             sent = self._answer(State.COMPLETED, token)
         return replace(signed_in, token=sent)

@@ -6,9 +6,14 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Continue:
-    """The client is to answer this token, on the same connection."""
+    """The client is to answer this token, on the same connection.
+
+    Attributes:
+        name: who has proved to be somebody already; the rest is a formality.
+    """
 
     token: bytes
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,10 @@ _LENGTH_DIGITS = 20
 _Fed: TypeAlias = tuple[list[tuple[RawRequestMessage, StreamReader]], bool, bytes]
 
 
+class Unreadable(BadHttpMessage):
+    """Our own words: nothing that the client sent is in the message."""
+
+
 class Parser(HttpRequestParserPy):
     """aiohttp's, without what a proxy in front could read in another way.
 
@@ -33,7 +37,7 @@ class Parser(HttpRequestParserPy):
         """Read on; a header that is too long in all is refused before its end."""
         fed = super().feed_data(data)
         if self._lines and sum(map(len, self._lines)) > MAXIMUM_HEADER:
-            raise BadHttpMessage(f"a header of over {MAXIMUM_HEADER} bytes")
+            raise Unreadable(f"a header of over {MAXIMUM_HEADER} bytes")
         return fed
 
     def parse_message(self, lines: list[bytes]) -> RawRequestMessage:
@@ -44,19 +48,19 @@ class Parser(HttpRequestParserPy):
         try:
             _ = message.url.host
         except ValueError:  # where aiohttp reads it, nothing would catch that
-            raise BadHttpMessage("a host that is none") from None
+            raise Unreadable("a host that is none") from None
         if message.version not in (HttpVersion10, HttpVersion11):
-            raise BadHttpMessage("a version of HTTP that is not spoken here")
+            raise Unreadable("a version of HTTP that is not spoken here")
         if method == "CONNECT":  # aiohttp would take what follows for a tunnel
-            raise BadHttpMessage("there are no tunnels here")
+            raise Unreadable("there are no tunnels here")
         # Python reads no number of thousands of digits.
         if len(message.headers.get("Content-Length", "")) > _LENGTH_DIGITS:
-            raise BadHttpMessage("a Content-Length of too many digits")
+            raise Unreadable("a Content-Length of too many digits")
         coding = message.headers.get("Transfer-Encoding")
         if coding is None:
             return message
         # RFC 9112 6.1: the framing of such a message in HTTP/1.0 is faulty. aiohttp
         # looks at the last coding only, and no other than this one can be undone.
         if message.version == HttpVersion10 or coding.lower() != "chunked":
-            raise BadHttpMessage("a Transfer-Encoding that is not taken here")
+            raise Unreadable("a Transfer-Encoding that is not taken here")
         return message

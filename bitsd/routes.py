@@ -51,8 +51,9 @@ from .signin import Asking, SignIn, SignInNeeded
 #: Read into at once, and shared by all connections.
 BUFFER_BYTES = 1 << 20
 
-#: For the body that comes with a leg of a handshake, in seconds: as long as a client
-#: waits ([MC-BUP] 3.1.6.2). Its connection has to live on.
+#: For the body of a packet that is answered with 401, in seconds: as long as a client
+#: waits ([MC-BUP] 3.1.6.2). It sends one before it is asked who it is, and a connection
+#: that is being signed in has to live on.
 HANDSHAKE_TIMEOUT = 300.0
 
 OCTETS = "application/octet-stream"
@@ -138,8 +139,8 @@ class Routes:
         except SignInNeeded as needed:
             ack = Ack.refusing(needed)
             fields = _challenges(needed)
+            timeout = HANDSHAKE_TIMEOUT
             if needed.bound:
-                timeout = HANDSHAKE_TIMEOUT
                 body.invite()
         except Refusal as refusal:
             ack = _refused(request, packet, refusal)
@@ -159,7 +160,10 @@ class Routes:
         """
         line = Connection.of(request).line
         if may.everyone:
-            line.last = self._sign_in.certified(place.offered, line)
+            through_proxy = line.certificate is not None and _proxied(request, line)
+            line.last = self._sign_in.certified(
+                place.offered, line, proxied=through_proxy
+            )
             return None if line.last is None else line.last.name
         if may.nobody:
             raise Refusal(Reason.NOT_PERMITTED, f"{place.directory.url} lets nobody in")
@@ -226,7 +230,7 @@ def _asking(request: web.BaseRequest, directory: Directory, line: Line) -> Askin
     values = request.headers.getall("Authorization", ())
     if len(values) > 1:
         raise Refusal(Reason.MALFORMED, "several Authorization fields")
-    through_proxy = line.shared or proxied(request.headers)
+    through_proxy = _proxied(request, line)
     private = request.scheme == "https" or (line.local and not through_proxy)
     return Asking(
         address=request.remote or "",
@@ -234,6 +238,11 @@ def _asking(request: web.BaseRequest, directory: Directory, line: Line) -> Askin
         private=private or directory.allow_basic_over_http,
         proxied=through_proxy,
     )
+
+
+def _proxied(request: web.BaseRequest, line: Line) -> bool:
+    """Requests of others may come over the same connection."""
+    return line.shared or proxied(request.headers)
 
 
 def _challenges(needed: SignInNeeded) -> list[Field]:

@@ -205,6 +205,37 @@ def _between_addresses(config: Config) -> Iterator[str]:
         yield "certificate: no [[listen]] has a client_ca, so no client shows one"
 
 
+def _secrets(config: Config) -> Iterator[tuple[str, Path]]:
+    """Files that clients may neither read nor replace."""
+    for key in ("users", "keytab"):
+        if (path := getattr(config, key)) is not None:
+            yield key, path
+    for index, listen in enumerate(config.listen):
+        for key in ("certificate", "key", "client_ca", "client_crl"):
+            if (path := getattr(listen, key)) is not None:
+                yield f"listen[{index}].{key}", path
+
+
+def own_files(config: Config, file: Path | None = None) -> Iterator[str]:
+    """A line for each file of the server's own that a directory would serve.
+
+    Args:
+        config: without other problems.
+        file: that it was read from.
+    """
+    own = [*_secrets(config)] + ([] if file is None else [("this file", file)])
+    for key, path in own:
+        for index, directory in enumerate(config.directory):
+            folder = directory.path.resolve()
+            # The name in there counts as well as what it leads to.
+            places = (path.resolve(), path.parent.resolve() / path.name)
+            if any(place.is_relative_to(folder) for place in places):
+                yield (
+                    f"{key}: {path} is in the folder of directory[{index}], where "
+                    "clients could read or replace it; move it"
+                )
+
+
 def tls(config: Config) -> Iterator[str]:
     """A line for each thing that is wrong about files of TLS; blocks."""
     for index, listen in enumerate(config.listen):

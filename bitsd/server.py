@@ -7,7 +7,6 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import msgspec
 from aiohttp import web
 
 from . import journal
@@ -37,8 +36,8 @@ FAREWELL_SECONDS = 1.0
 _SELF_TEST_SECONDS = 10.0
 
 _RESTART = (
-    "of the configuration, users, groups, read, write, authentication and "
-    "[[certificate]] count at once; restart for the rest"
+    "only the users were read again: more has changed in the configuration than "
+    "groups, read, write, authentication and [[certificate]]"
 )
 
 # Since 3.13 asyncio removes the path as well, which other processes still need.
@@ -130,12 +129,12 @@ class Server:
             for context in self._contexts():
                 await _reload(context)
             try:
-                await asyncio.to_thread(self._latest.renew)
+                whole = await asyncio.to_thread(self._latest.renew)
             except ConfigError as error:
                 for problem in error.problems:
                     journal.warn("not-reloaded", detail=problem)
                 return
-            if _fixed(self._latest.config) != _fixed(self._config):
+            if not whole:
                 journal.warn("restart-needed", detail=_RESTART)
             for warning in self._latest.users.warnings:
                 journal.warn("users", detail=warning)
@@ -147,11 +146,8 @@ class Server:
         """Go by users, groups, lists and rules as they were last read."""
         config = self._latest.config
         self._sign_in.reload(self._latest.users, config.certificate)
-        # What a restart would change may have changed their number and order.
-        directories = {directory.url: directory for directory in config.directory}
-        for place in self._places:
-            if directory := directories.get(place.directory.url):
-                place.permit(config, directory)
+        for place, directory in zip(self._places, config.directory, strict=True):
+            place.permit(config, directory)
 
     def _sign_out(self) -> None:
         """End the connections of users of whom something has changed."""
@@ -185,17 +181,6 @@ class Server:
             # rest is for everything else.
             await self._http.shutdown(self._config.stop_timeout.total_seconds() * 0.4)
         self._sign_in.close()
-
-
-def _fixed(config: Config) -> Config:
-    """What counts from the start to the end."""
-    directories = tuple(
-        msgspec.structs.replace(directory, read=(), write=(), authentication=None)
-        for directory in config.directory
-    )
-    return msgspec.structs.replace(
-        config, directory=directories, users=None, groups={}, certificate=()
-    )
 
 
 def _limits(config: Config) -> Limits:

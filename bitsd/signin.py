@@ -101,14 +101,17 @@ class SignIn:
     def stands(self, identity: Identity, line: Line) -> bool:
         """Nothing changed about somebody who has signed in over a connection."""
         if identity.scheme == "certificate":
-            return self.certified(("certificate",), line) == identity
+            return self.certified(("certificate",), line, proxied=False) == identity
         return self._users.find(identity.name) == identity.user
 
     def certified(
-        self, offered: Iterable[Authentication], line: Line
+        self, offered: Iterable[Authentication], line: Line, *, proxied: bool
     ) -> Identity | None:
-        """Whose certificate a connection has shown, if that is asked for."""
-        if line.certificate is None or "certificate" not in offered:
+        """Whose certificate a connection has shown, if that is asked for.
+
+        That of a proxy says nothing about its clients.
+        """
+        if line.certificate is None or proxied or "certificate" not in offered:
             return None
         name = self._whose(line.certificate)
         return None if name is None else self._known(name, "certificate")
@@ -139,7 +142,9 @@ class SignIn:
         for bound in _BOUND:
             if way == bound and bound in offered:
                 if exchange is None or line.way != bound:
-                    binding = None if asking.proxied else line.binding
+                    # Whether the request says that it came through a proxy does not
+                    # matter: who relays a sign-in would say so.
+                    binding = None if line.shared else line.binding
                     exchange = self._acceptor.start(bound, binding)
                 line.way = bound
                 return await self._step(offered, asking, line, exchange, value)
@@ -156,7 +161,7 @@ class SignIn:
                 _tell_of_proxy(asking)
             elif self.stands(identity, line):
                 return identity
-        certified = self.certified(offered, line)
+        certified = self.certified(offered, line, proxied=asking.proxied)
         if certified is not None:
             return certified
         return self._challenge(offered, asking, "no credentials")
@@ -261,8 +266,8 @@ class SignIn:
             self._failed(offered, asking, denied.name, f"{line.way}: {denied.detail}")
         if isinstance(outcome, Continue):
             self._go_on(offered, asking, line, exchange, outcome)
-        if users is not self._users:
-            self._challenge(offered, asking, "users were read again meanwhile")
+        if users.find(outcome.name) != self._users.find(outcome.name):
+            self._challenge(offered, asking, "another user since the handshake began")
         return self._signed_in(offered, asking, line, outcome)
 
     def _go_on(
@@ -276,6 +281,10 @@ class SignIn:
         if asking.proxied:
             _tell_of_proxy(asking)
             self._challenge(offered, asking, "a handshake through a proxy")
+        if outcome.name is not None:
+            # Whoever waits may not learn from the answer that the password is right.
+            self._keep_patience(asking, outcome.name)
+            self._attempts.succeeded(asking.address, outcome.name)
         line.exchange = exchange
         raise SignInNeeded([_field(line, outcome.token)], "handshake")
 
@@ -286,12 +295,16 @@ class SignIn:
         line: Line,
         outcome: SignedIn,
     ) -> Identity:
-        self._keep_patience(asking, outcome.name)
+        # Nobody guesses a ticket of Kerberos.
+        guessable = outcome.scheme == "ntlm"
+        if guessable:
+            self._keep_patience(asking, outcome.name)
         identity = self._known(outcome.name, outcome.scheme)
         if identity is None:
             detail = f"{line.way}: the user is disabled"
             self._failed(offered, asking, outcome.name, detail)
-        self._attempts.succeeded(asking.address, outcome.name)
+        if guessable:
+            self._attempts.succeeded(asking.address, outcome.name)
         if outcome.token is not None:
             line.proof = _field(line, outcome.token)
         if not asking.proxied:

@@ -87,7 +87,7 @@ class Supervisor:
         listeners: Listeners,
         ready: Callable[[], None],
         work: Work = serve_as_worker,
-        renew: Callable[[], None] = lambda: None,
+        renew: Callable[[], object] = lambda: None,
     ) -> None:
         self._config = config
         self._listeners = listeners

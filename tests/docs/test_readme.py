@@ -126,7 +126,8 @@ def test_clients_send_and_fetch_as_is_written(url: str, tmp_path: Path):
 
 def test_questions_have_answers(url: str, tmp_path: Path):
     commands = re.findall(r"^\| `bitsd ([^`]+)` \|", README, re.MULTILINE)
-    (tmp_path / "bitsd.toml").write_text('[[directory]]\nurl = "/in"\npath = "."\n')
+    served = '[[directory]]\nurl = "/in"\npath = "images"\n'
+    (tmp_path / "bitsd.toml").write_text(served)
     capture = gzip.decompress((ROOT / "tests/captures/simple.pcap.gz").read_bytes())
     (tmp_path / "capture.pcap").write_bytes(capture)
     (tmp_path / "images").mkdir(exist_ok=True)
