@@ -17,7 +17,8 @@ class Relay:
     Attributes:
         server: URL of what is behind, or the path of its socket.
         budgets: bytes that each connection carries to the server, in turn.
-        holds: a connection whose bytes are used up stays, and brings no more.
+        limit: of bytes to the server by all connections; then they stand still. Those
+            that are made after it is raised do not.
         url: of it.
         carried: bytes that went to the server.
         connections: that there were.
@@ -25,7 +26,7 @@ class Relay:
 
     server: str | Path
     budgets: Iterator[float]
-    holds: bool = False
+    limit: float = math.inf
     url: str = ""
     carried: int = 0
     connections: int = 0
@@ -65,16 +66,18 @@ class Relay:
         left = math.inf if budget is None else budget
         with suppress(OSError):
             while left > 0:
-                some = await source.read(int(min(65536, left)))
+                room = 65536 if budget is None else self.limit - self.carried
+                if room <= 0:
+                    return
+                some = await source.read(int(min(65536, left, room)))
                 if not some:
                     break
                 left -= len(some)
                 self.carried += 0 if budget is None else len(some)
                 sink.write(some)
                 await sink.drain()
-        if left > 0 or not self.holds:
-            sink.close()
-            other.close()
+        sink.close()
+        other.close()
 
 
 @asynccontextmanager
@@ -82,11 +85,11 @@ async def relay(
     server: str | Path,
     *budgets: float,
     rest: Iterable[float] | None = None,
-    holds: bool = False,
+    limit: float = math.inf,
 ) -> AsyncIterator[Relay]:
     """A relay; connections after those of the budgets carry all, or `rest`."""
     after = repeat(math.inf) if rest is None else rest
-    relaying = Relay(server, chain(budgets, after), holds)
+    relaying = Relay(server, chain(budgets, after), limit)
     serving = await asyncio.start_server(relaying.carry, "127.0.0.1", 0)
     relaying.url = f"http://127.0.0.1:{serving.sockets[0].getsockname()[1]}"
     try:

@@ -264,7 +264,7 @@ async def stopped(task: "asyncio.Task[Uploaded]") -> None:
 
 async def test_cancelled_task_leaves_its_note(site: Site, source: Path, state: Path):
     begun = asyncio.Event()
-    async with relay(site.url, 300_000, holds=True) as line:
+    async with relay(site.url, limit=300_000) as line:
         task = started(source, f"{line.url}/in/", begun)
         await begun.wait()
         await stopped(task)
@@ -376,7 +376,7 @@ async def test_empty_file_that_changes_meanwhile_is_not_published(
 
 
 async def test_second_upload_of_the_same_is_told(site: Site, source: Path):
-    async with relay(site.url, 300_000, holds=True) as line:
+    async with relay(site.url, limit=300_000) as line:
         begun = asyncio.Event()
         url = f"{line.url}/in/"
         first = started(source, url, begun)
