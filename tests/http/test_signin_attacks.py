@@ -675,6 +675,16 @@ async def test_kerberos_through_nginx_is_for_one_request(
     assert offers(answers[0])[0].startswith("Negotiate ")
 
 
+async def test_ticket_through_a_proxy_signs_in_no_connection(kerberized: Site):
+    """Also not for a request by which one cannot see that it came through a proxy."""
+    line = await kerberized.dial()
+    octets = authorized(ping(FILE), "Negotiate", centre.ticket())
+    through_it = with_field(octets, "X-Forwarded-For", "192.0.2.7")
+
+    assert await status_of(line, through_it) == 200
+    assert await status_of(line, ping(FILE)) == 401
+
+
 @pytest.mark.parametrize("protocol", ["ntlm", "negotiate"])
 async def test_handshake_through_a_proxy_does_not_go_on(
     kerberized: Site, caplog, protocol: str
