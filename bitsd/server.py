@@ -171,7 +171,6 @@ class Server:
         for accepting in self._accepting:
             accepting.close()
         self._listeners.close()
-        self._sign_in.close()
         for place in self._places:
             if place.sessions is not None:
                 place.sessions.stop()
@@ -180,6 +179,7 @@ class Server:
             # aiohttp waits twice: for answers, and after having cancelled them. The
             # rest is for everything else.
             await self._http.shutdown(self._config.stop_timeout.total_seconds() * 0.4)
+        # Only now does nobody ask any more.
         self._sign_in.close()
 
 

@@ -252,6 +252,31 @@ async def test_password_that_cannot_be_looked_at_soon_is_for_later(
     assert {(await line.receive()).status for line in lines} == {401}
 
 
+async def test_passwords_that_wait_are_answered_by_a_server_that_stops(
+    site: Site, monkeypatch
+):
+    gate, verify = Gate(), PasswordHasher.verify
+
+    def slow(*arguments):
+        gate.wait()
+        return verify(*arguments)
+
+    monkeypatch.setattr(PasswordHasher, "verify", slow)
+    lines = [await site.dial() for _ in range(THREADS + 1)]
+    for number, line in enumerate(lines):
+        await line.send(basic(ping(FILE), f"user{number}"))
+    assert site.server is not None
+    passwords = site.server._sign_in._passwords
+    await until(lambda: len(passwords._runs) == len(lines))
+    stopping = asyncio.create_task(site.stop())
+    await until(lambda: site.server is None)
+    gate.open.set()
+
+    assert [(await line.receive()).status for line in lines] == [401] * len(lines)
+    await stopping
+    assert passwords._pool._shutdown
+
+
 async def test_answer_of_ntlm_does_not_outlive_the_hash_it_was_checked_by():
     gate = Gate()
 
