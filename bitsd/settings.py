@@ -251,7 +251,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         tuple[str, ...],
         setting(
             "addresses and networks of proxies whose `X-Forwarded-For` or `Forwarded` "
-            'is believed, for log and limits; `"unix"` for unix sockets'
+            "is believed, for log and limits, and whose connections NTLM never signs "
+            'in; `"unix"` for unix sockets'
         ),
     ] = ()
     allow_anonymous_uploads: Annotated[
