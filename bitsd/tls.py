@@ -37,7 +37,9 @@ class Handshake(ssl.SSLObject):
 
     failure: ssl.SSLError | None = None
     #: The certificate that we show, in DER.
-    ours = b""
+    ours: bytes
+    #: What came and was not looked at yet.
+    incoming: ssl.MemoryBIO
 
     # The signature is that of the class above.
     def getpeercert(self, binary_form: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
@@ -57,11 +59,17 @@ class Handshake(ssl.SSLObject):
         except ssl.SSLError as error:
             self.failure = error
             # All methods of an SSLObject call those of what it has here.
-            self._sslobj = _Deaf()
+            self._sslobj = _Deaf(self.incoming)
 
 
 class _Deaf:
-    """In the place of OpenSSL's part when that has failed: nothing goes in or out."""
+    """In the place of OpenSSL's part when that has failed: nothing goes in or out.
+
+    What still comes is dropped: the loop puts it into `incoming`, which has no limit.
+    """
+
+    def __init__(self, incoming: ssl.MemoryBIO) -> None:
+        self._incoming = incoming
 
     def getpeercert(self, *_binary: object) -> None:
         return None
@@ -72,6 +80,7 @@ class _Deaf:
         return 0
 
     def read(self, *_arguments: object) -> NoReturn:
+        self._incoming.read()
         raise ssl.SSLWantReadError
 
     write = shutdown = read
@@ -127,12 +136,14 @@ class ServerContext(ssl.SSLContext):
         self.material = material
 
     # The arguments are those of the class above.
-    def wrap_bio(self, *arguments: object, **named: object) -> ssl.SSLObject:
+    def wrap_bio(
+        self, incoming: ssl.MemoryBIO, *arguments: object, **named: object
+    ) -> ssl.SSLObject:
         """The TLS of a new connection."""
         # Passed on as they are.
-        made = self._current.wrap_bio(*arguments, **named)  # type: ignore[arg-type]
+        made = self._current.wrap_bio(incoming, *arguments, **named)  # type: ignore[arg-type]
         if isinstance(made, Handshake):
-            made.ours = self._ours
+            made.ours, made.incoming = self._ours, incoming
         return made
 
 

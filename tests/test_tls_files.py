@@ -181,8 +181,10 @@ def test_nothing_goes_through_a_handshake_that_failed(folder: Path):
     assert isinstance(handshake, Handshake)
     assert handshake.failure is not None
     for blocked in (handshake.read, lambda: handshake.write(b"x"), handshake.unwrap):
+        incoming.write(b"more")
         with pytest.raises(ssl.SSLWantReadError):
             blocked()
+        assert incoming.pending == 0
     assert handshake.getpeercert(binary_form=True) is None
     assert (handshake.cipher(), handshake.compression()) == (None, None)
     assert (handshake.pending(), outgoing.pending) == (0, 0)

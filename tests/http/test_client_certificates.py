@@ -8,6 +8,7 @@ import socket
 import ssl
 from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,9 +19,10 @@ from cryptography import x509
 from processes import PROCESS_SECONDS, Run, Running
 from sites import Site
 from store_kit import cannot_run
-from wire_client import PATIENCE, Line, close, fragment, ping, until
+from wire_client import PATIENCE, Line, close, fragment, ping, request, until
 
 from bitsd import journal
+from bitsd.tls import ServerContext
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ENTITY = bytes(range(250)) * 4000
@@ -337,6 +339,72 @@ async def test_what_is_no_tls_is_noted(start: Start, caplog):
     assert caplog.messages == [
         'handshake-failed client=127.0.0.1 detail="the client does not speak TLS"'
     ]
+
+
+def record(octets: bytes) -> bytes:
+    """A record of a handshake."""
+    return b"\x16\x03\x01" + len(octets).to_bytes(2, "big") + octets
+
+
+JUNK = bytes(1 << 20)
+FLOODS = {
+    "no TLS": (b"GET / HTTP/1.1\r\n\r\n", JUNK),
+    "a record that is none": (record(bytes(1 << 14)), JUNK),
+    "a hello without end": (record(b"\x01\x01\xff\x00"), record(bytes(1 << 14)) * 64),
+}
+
+
+@pytest.fixture
+def kept(monkeypatch) -> list[ssl.MemoryBIO]:
+    """What each TLS connection has of octets that it did not look at yet."""
+    found: list[ssl.MemoryBIO] = []
+    wrap = ServerContext.wrap_bio
+
+    def wrapped(context, incoming, *arguments, **named):
+        found.append(incoming)
+        return wrap(context, incoming, *arguments, **named)
+
+    monkeypatch.setattr(ServerContext, "wrap_bio", wrapped)
+    return found
+
+
+@pytest.mark.parametrize("which", FLOODS)
+async def test_what_follows_a_handshake_that_failed_is_not_kept(
+    start: Start, kept: list[ssl.MemoryBIO], monkeypatch, which: str
+):
+    monkeypatch.setattr("bitsd.server.FAREWELL_SECONDS", PATIENCE)
+    first, then = FLOODS[which]
+    site = await start()
+    line = await site.lines.dial(f"http://127.0.0.1:{port_of(site.url)}")
+    await line.send(first)
+    for _ in range(32):
+        await line.send(then)
+    line.finish()
+    await line.ended()
+
+    assert [each.pending for each in kept] == [0]
+
+
+async def test_what_follows_the_last_answer_is_not_kept(
+    start: Start, client, kept: list[ssl.MemoryBIO]
+):
+    site, context = await start(), client(*own())
+
+    def flooded() -> None:
+        raw = socket.create_connection(("127.0.0.1", port_of(site.url)), PATIENCE)
+        with context.wrap_socket(raw, server_hostname="localhost") as line:
+            line.sendall(request("GET", "/in/x", ("Connection", "close")))
+            assert line.recv(1)
+            with socket.socket(fileno=line.detach()) as bare, suppress(OSError):
+                bare.settimeout(PATIENCE)
+                for _ in range(32):
+                    bare.sendall(JUNK)
+
+    await asyncio.to_thread(flooded)
+    await until(lambda: not site.connections)
+
+    # One read of an event loop, at most: nothing is read on.
+    assert kept[0].pending <= 256 * 1024
 
 
 async def test_refusal_of_the_server_by_a_client_is_noted(start: Start, caplog):
