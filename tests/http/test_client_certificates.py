@@ -503,10 +503,14 @@ async def test_expired_certificate_is_not_reloaded(start: Start, client, caplog)
     assert "expired on" in caplog.messages[0]
 
 
-async def test_revoked_client_cannot_resume_what_it_had(start: Start, client):
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_revoked_client_cannot_resume_what_it_had(
+    start: Start, client, version: ssl.TLSVersion
+):
     """A ticket spares the certificate, but one from before new files is worthless."""
     (alice,) = own()
     site, context = await start(ca().revoked()), client(alice)
+    context.maximum_version = version
     assert await fate(site.url, context) == "200"
     tickets: list[ssl.SSLSession] = []
 
