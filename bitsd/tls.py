@@ -9,7 +9,7 @@ import ssl
 import tempfile
 from asyncio import BaseTransport
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -131,8 +131,15 @@ class ServerContext(ssl.SSLContext):
             Unusable: they cannot be used; nothing has changed.
         """
         material = tls_files.read(self._files, datetime.now(UTC))
-        self._current = _context(material)
-        self._ours = material.chain[0].public_bytes(Encoding.DER)
+        while True:
+            context = _context(material)
+            # OpenSSL opens the files by itself, and may have found newer ones.
+            again = tls_files.read(self._files, datetime.now(UTC))
+            if again == material:
+                break
+            material = again
+        # At once, since handshakes begin meanwhile: this is not the loop's thread.
+        self._current = context, material.chain[0].public_bytes(Encoding.DER)
         self.material = material
 
     # The arguments are those of the class above.
@@ -140,10 +147,11 @@ class ServerContext(ssl.SSLContext):
         self, incoming: ssl.MemoryBIO, *arguments: object, **named: object
     ) -> ssl.SSLObject:
         """The TLS of a new connection."""
+        context, ours = self._current
         # Passed on as they are.
-        made = self._current.wrap_bio(incoming, *arguments, **named)  # type: ignore[arg-type]
-        if isinstance(made, Handshake):
-            made.ours, made.incoming = self._ours, incoming
+        wrapped = context.wrap_bio(incoming, *arguments, **named)  # type: ignore[arg-type]
+        made = cast("Handshake", wrapped)
+        made.ours, made.incoming = ours, incoming
         return made
 
 

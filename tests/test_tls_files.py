@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from ipaddress import ip_address
@@ -20,10 +21,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtensionOID
 
+from bitsd import tls
 from bitsd.config import ConfigError, load, warnings
 from bitsd.settings import Listen
 from bitsd.tls import Handshake, ServerContext
-from bitsd.tls_files import TlsFiles, Unusable, covers, doubts, read
+from bitsd.tls_files import Material, TlsFiles, Unusable, covers, doubts, read
 
 ROOT = "CN=Root"
 BETWEEN = "CN=Between"
@@ -84,10 +86,12 @@ def folder(tmp_path: Path) -> Path:
     ],
 )
 def test_certificate_and_its_key_are_used(folder: Path, certificate: str, key):
-    context = ServerContext(TlsFiles(folder / certificate, key and folder / key))
+    context, _ours = ServerContext(
+        TlsFiles(folder / certificate, key and folder / key)
+    )._current
 
-    assert context._current.minimum_version is ssl.TLSVersion.TLSv1_2
-    assert context._current.verify_mode is ssl.CERT_NONE
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert context.verify_mode is ssl.CERT_NONE
 
 
 @pytest.mark.parametrize(
@@ -190,6 +194,40 @@ def test_nothing_goes_through_a_handshake_that_failed(folder: Path):
     assert (handshake.pending(), outgoing.pending) == (0, 0)
 
 
+def shown(context: ServerContext) -> tuple[bytes, bytes]:
+    """The certificate that a client gets, and what the server says of it."""
+    theirs, ours = ssl.MemoryBIO(), ssl.MemoryBIO()
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname = False
+    trusting.verify_mode = ssl.CERT_NONE
+    client = trusting.wrap_bio(theirs, ours)
+    server = context.wrap_bio(ours, theirs, server_side=True)
+    for side in (client, server, client):
+        with suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    assert isinstance(server, Handshake)
+    return client.getpeercert(binary_form=True) or b"", server.ours
+
+
+def test_files_replaced_while_they_are_read_are_known_for_what_they_are(
+    folder: Path, monkeypatch
+):
+    """A sign-in that is bound to the certificate needs the one that clients see."""
+    make, fresh = tls._context, [root().serve(), root().serve()]
+    last = fresh[-1].der
+
+    def replaced(material: Material) -> ssl.SSLContext:
+        if fresh:
+            fresh.pop(0).write(folder, "alone")
+        return make(material)
+
+    monkeypatch.setattr(tls, "_context", replaced)
+    context = ServerContext(own(folder))
+
+    assert shown(context) == (last, last)
+    assert context.material.chain[0].public_bytes(Encoding.DER) == last
+
+
 def own(folder: Path, **more: Path) -> TlsFiles:
     return TlsFiles(folder / "alone.pem", folder / "alone.key", **more)
 
@@ -216,7 +254,7 @@ def test_ca_that_cannot_be_used_is_told(folder: Path, name: str, problem: str):
 
 def test_no_client_without_a_certificate_where_there_is_a_ca(folder: Path):
     files = own(folder, client_ca=folder / "root.pem")
-    context = ServerContext(files)._current
+    context, _ours = ServerContext(files)._current
 
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert not context.verify_flags & ssl.VERIFY_CRL_CHECK_LEAF
@@ -248,7 +286,7 @@ def test_lists_are_read_in_both_formats(folder: Path, encoding: Encoding):
     crl = root().revoked().public_bytes(encoding)
     (folder / "crl").write_bytes(crl)
     files = own(folder, client_ca=folder / "root.pem", client_crl=folder / "crl")
-    context = ServerContext(files)._current
+    context, _ours = ServerContext(files)._current
 
     assert context.verify_flags & ssl.VERIFY_CRL_CHECK_LEAF
     assert context.cert_store_stats()["crl"] == 1
