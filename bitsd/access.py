@@ -12,11 +12,17 @@ ANY_USER = "@users"
 #: What makes an entry of a list the name of a group.
 GROUP = "@"
 
+# The only letter beside ASCII's whose small one is in ASCII, a k.
+_KELVIN = "\N{KELVIN SIGN}"
+
 
 def same(name: str) -> str:
-    """What is the same for all spellings of a name: case does not count in Windows."""
+    """What is the same for all spellings of a name: case does not count in Windows.
+
+    No letter becomes one of ASCII that is none: it would be in the name of another.
+    """
     # Not casefold(), to which more names are one.
-    return name.lower()
+    return _KELVIN.join(part.lower() for part in name.split(_KELVIN))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,12 @@
 """The lists of those who may read and write."""
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitsd.access import allowed
+from bitsd.access import allowed, same
 
 GROUPS = {"imaging": ("alice", "Bob"), "empty": ()}
 
@@ -32,6 +34,9 @@ GROUPS = {"imaging": ("alice", "Bob"), "empty": ()}
         (["@imaging"], "imaging", False),
         (["@imaging"], "@imaging", False),
         (["straße"], "strasse", False),
+        (["kate"], "\N{KELVIN SIGN}ate", False),
+        (["\N{KELVIN SIGN}ate"], "kate", False),
+        (["\N{KELVIN SIGN}ATE"], "\N{KELVIN SIGN}ate", True),
     ],
 )
 def test_a_list_admits(entries, user, admitted):
@@ -51,4 +56,15 @@ def test_nobody_is_admitted_who_is_not_in_the_list(entries, user):
     whole = allowed(entries, {})
 
     if whole.admits(user) and not whole.everyone and not whole.any_user:
-        assert user.lower() in {entry.lower() for entry in entries}
+        assert same(user) in {same(entry) for entry in entries}
+
+
+def test_no_other_letter_is_one_of_ascii():
+    others = map(chr, range(128, sys.maxunicode + 1))
+
+    assert [letter for letter in others if same(letter).isascii()] == []
+
+
+@given(st.text())
+def test_spelling_of_a_spelling_is_the_same(name):
+    assert same(same(name)) == same(name)
