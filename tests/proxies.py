@@ -6,7 +6,7 @@ import re
 import shutil
 import socket
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -96,8 +96,11 @@ async def nginx(
     process = await asyncio.create_subprocess_exec(
         program, "-e", "stderr", "-p", folder, "-c", folder / "nginx.conf"
     )
-    await until(lambda: answers(listening) or process.returncode is not None)
-    assert process.returncode is None, "nginx does not start"
-    yield listening
-    process.terminate()
-    await process.wait()
+    try:
+        await until(lambda: answers(listening) or process.returncode is not None)
+        assert process.returncode is None, "nginx does not start"
+        yield listening
+    finally:
+        with suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()
