@@ -108,13 +108,20 @@ class Realm:
         assert done.returncode == 0, done.stderr
 
 
-def ticket(service: str = "HTTP@localhost") -> bytes:
-    """What a client sends whose tickets this process has; it is good once."""
+def ticket(binding: bytes | None = None) -> bytes:
+    """What a client sends whose tickets this process has; it is good once.
+
+    Args:
+        binding: the TLS that it is for, as in RFC 5929.
+    """
     # It is built only where the headers of MIT Kerberos are.
     import gssapi  # noqa: PLC0415
 
-    name = gssapi.Name(service, gssapi.NameType.hostbased_service)
-    token = gssapi.SecurityContext(name=name, usage="initiate").step()
+    name = gssapi.Name("HTTP@localhost", gssapi.NameType.hostbased_service)
+    bound = binding and gssapi.raw.ChannelBindings(application_data=binding)
+    token = gssapi.SecurityContext(
+        name=name, usage="initiate", channel_bindings=bound
+    ).step()
     assert token is not None
     return token
 

@@ -7,13 +7,14 @@ import shutil
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 
 import pytest
 from authorities import Authority, Issued
 from processes import rewrite
-from signing import basic, offers, passwd, sign_in, write_users
+from signing import basic, offers, passwd, sign_in, with_field, write_users
 from sites import Site
 from store_kit import PATIENCE, cannot_run
 from windows_clients import pyspnego
@@ -110,14 +111,23 @@ class Place:
         return json.loads(path.read_bytes())
 
 
+@asynccontextmanager
+async def placed(config: Path) -> AsyncIterator[Place]:
+    """The server, as long as it is needed."""
+    site = Site(config)
+    await site.start()
+    try:
+        yield Place(site)
+    finally:
+        await site.lines.hang_up()
+        await site.stop()
+
+
 @pytest.fixture
 async def place(config: Path, caplog) -> AsyncIterator[Place]:
     caplog.set_level("INFO", "bitsd")
-    site = Site(config)
-    await site.start()
-    yield Place(site)
-    await site.lines.hang_up()
-    await site.stop()
+    async with placed(config) as made:
+        yield made
 
 
 def alice() -> Issued:
@@ -180,6 +190,35 @@ async def test_certificate_of_no_rule_is_nobodys(place: Place):
     ]
     assert (by_password.status, by_ntlm.status) == (200, 200)
     assert place.session(known(by_ntlm))["user"] == "alice"
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        pytest.param(("Via", "1.1 proxy"), id="Via"),
+        pytest.param(("X-Forwarded-For", "192.0.2.7"), id="X-Forwarded-For"),
+        pytest.param(None, id="trusted proxy"),
+    ],
+)
+async def test_certificate_of_a_proxy_is_nobodys(
+    config: Path, field: tuple[str, str] | None
+):
+    if field is None:
+        trusting = 'users = "users"\ntrusted_proxies = ["127.0.0.1"]'
+        await asyncio.to_thread(rewrite, config, 'users = "users"', trusting)
+    async with placed(config) as place:
+        line = await place.dial(alice())
+        asked = [create(FILE), create("/open/a.ckm")]
+        if field is not None:
+            asked = [with_field(octets, *field) for octets in asked]
+        refused, taken = [await line.ask(octets) for octets in asked]
+
+        assert refused.status == 401
+        assert place.session(known(taken), "open")["user"] is None
+        if field is not None:
+            # A client that says nothing of a proxy is whom its certificate names.
+            named = await line.create(FILE)
+            assert place.session(named)["user"] == "alice"
 
 
 async def test_other_address_serves_those_without_a_certificate(place: Place):

@@ -456,14 +456,20 @@ def ca() -> Authority:
 
 
 @pytest.fixture
+def proxies() -> str:
+    """Addresses of trusted proxies; a test for which it matters says so."""
+    return ""
+
+
+@pytest.fixture
 async def secured(
-    tmp_path: Path, users: Path, realm: centre.Realm, ca: Authority
+    tmp_path: Path, users: Path, realm: centre.Realm, ca: Authority, proxies: str
 ) -> AsyncIterator[Site]:
     """A server with a certificate."""
     ca.serve().write(tmp_path, "server")
     (tmp_path / "in").mkdir()
     config = tmp_path / "bitsd.toml"
-    top = f'{TOP}keytab = "{realm.keytab}"\n'
+    top = f'{TOP}keytab = "{realm.keytab}"\ntrusted_proxies = [{proxies}]\n'
     text = CONFIG.format(top=top, who=WHO, directory="")
     tls = 'certificate = "server.pem"\nkey = "server.key"\n'
     text = text.replace("\n\n[[directory]]", f"\n{tls}\n[[directory]]")
@@ -508,6 +514,40 @@ async def test_sign_in_is_bound_to_its_tls_connection(
     assert answer.status == status
     if status == 401:
         assert offers(answer) == ["Negotiate", "NTLM", BASIC]
+
+
+def other(bound: bytes) -> bytes:
+    """What another TLS connection is known by."""
+    return bound[:-1] + bytes((bound[-1] ^ 1,))
+
+
+BOUND_TICKETS = {
+    "bound right": ("", lambda bound: bound, True, 200),
+    "bound to other TLS": ("", other, True, 401),
+    "bound to other TLS, without Via": ("", other, False, 401),
+    "not bound": ("", lambda _bound: None, True, 200),
+    "trusted proxy": ('"127.0.0.1"', other, True, 200),
+    "trusted proxy that says nothing": ('"127.0.0.1"', other, False, 200),
+}
+
+
+@pytest.mark.parametrize(
+    ("proxies", "change", "via", "status"), BOUND_TICKETS.values(), ids=BOUND_TICKETS
+)
+async def test_who_says_that_a_proxy_was_there_is_bound_all_the_same(
+    secured: Site, realm: centre.Realm, ca: Authority, monkeypatch, change, via, status
+):
+    """Else whoever relays a ticket would say so; a trusted proxy has TLS of its own."""
+    realm.kinit("alice")
+    for name, value in realm.environment.items():
+        monkeypatch.setenv(name, value)
+    line, bound = await dial(secured, ca)
+    octets = authorized(create(FILE), "Negotiate", centre.ticket(change(bound)))
+    if via:
+        octets = with_field(octets, "Via", "1.1 proxy")
+
+    assert (await line.ask(octets)).status == status
+    assert len(secured.sessions) == (status == 200)
 
 
 async def test_binding_is_denied_where_there_is_no_tls(site: Site):
