@@ -25,6 +25,7 @@ from signing import (
     write_users,
 )
 from sites import Serve, Site
+from spnego_tokens import NEGOEX, following, initial
 from windows_clients import PASSWORD, Liar, message, pyspnego, utf16
 from wire_client import (
     NOBODY,
@@ -41,7 +42,7 @@ from wire_client import (
 )
 
 from bitsd.ntlm import nt_hash
-from bitsd.spnego import KERBEROS, SPNEGO
+from bitsd.spnego import KERBEROS, NTLM, SPNEGO
 
 FILE = "/in/a.ckm"
 BODY = bytes(range(256)) * 16
@@ -499,6 +500,67 @@ async def test_many_packets_with_a_password_cost_one_hash(site: Site, monkeypatc
     assert runs == ["argon2"]
 
 
+# Guessing through SPNEGO, whose client signs a list after its password was right
+
+
+async def guessed(line: Line, password: str) -> Answer:
+    """What SPNEGO says to a password before the list is signed."""
+    liar = Liar(nt_hash(password))
+
+    async def said(token: bytes) -> Answer:
+        return await line.ask(authorized(create(FILE), "Negotiate", token))
+
+    # What nobody here knows comes first, so that both have to sign.
+    await said(initial([NEGOEX, NTLM]))
+    answer = await said(following(liar.negotiate()))
+    token = token_of(answer, "Negotiate")
+    assert token is not None
+    challenge = token[token.index(b"NTLMSSP\0") :]
+    return await said(following(liar.authenticate(challenge)))
+
+
+async def test_spnego_does_not_tell_a_braked_client_that_its_password_is_right(
+    site: Site,
+):
+    line = await site.dial()
+    failed = [(await guessed(line, f"wrong {each}")).status for each in range(5)]
+    right, wrong = await guessed(line, PASSWORD), await guessed(line, "wrong")
+
+    assert failed == [401] * 5
+    assert right.status == 503
+    assert told(right) == told(wrong)
+    # Nor can the exchange go on.
+    signed = authorized(create(FILE), "Negotiate", following(mic=bytes(16)))
+    assert await status_of(line, signed) in (401, 503)
+    assert site.sessions == []
+
+
+async def test_password_that_is_right_in_spnego_ends_what_failed_before(site: Site):
+    """The signature of the list is a formality; whoever leaves it out knew it, too."""
+    line = await site.dial()
+    for each in range(4):
+        await guessed(line, f"wrong {each}")
+    right = await guessed(line, PASSWORD)
+    token = token_of(right, "Negotiate")
+    failed = [(await guessed(line, f"wrong {each}")).status for each in range(5)]
+
+    assert right.status == 401
+    assert token is not None
+    assert failed == [401] * 5
+    assert (await guessed(line, PASSWORD)).status == 503
+
+
+async def test_ticket_is_not_slowed_by_who_guesses(kerberized: Site):
+    """Nobody guesses a ticket, so its user waits for no stranger at that address."""
+    stranger, alice = await kerberized.dial(), await kerberized.dial()
+    for each in range(6):
+        last = await stranger.ask(basic(ping(FILE), "alice", f"wrong {each}"))
+    octets = authorized(ping(FILE), "Negotiate", centre.ticket())
+
+    assert last.status == 503
+    assert await status_of(alice, octets) == 200
+
+
 # Fields that are not what they look like
 
 
@@ -523,6 +585,47 @@ async def test_field_that_others_read_in_another_way_lets_nobody_in(
 
     assert await status_of(line, octets) in (400, 401)
     assert site.sessions == []
+
+
+SECRET = b"YWxpY2U6Y29ycmVjdCBob3JzZQ=="
+FIELD = b"Authorization: Basic " + SECRET
+
+UNREADABLE = {
+    "control character": FIELD + b"\x01",
+    "blank before the colon": FIELD.replace(b":", b" :", 1),
+    "longer than a field may be": FIELD * 2000,
+    "no name": b": Basic " + SECRET,
+    "no colon": FIELD.replace(b":", b"", 1),
+    "folded": FIELD.replace(b"Basic ", b"Basic\r\n "),
+}
+
+
+@pytest.mark.parametrize("which", UNREADABLE)
+async def test_field_that_cannot_be_read_is_not_in_the_log(
+    site: Site, caplog, which: str
+):
+    caplog.set_level("DEBUG")
+    line = await site.dial()
+    octets = create(FILE).replace(
+        b"\r\nHost:", b"\r\n" + UNREADABLE[which] + b"\r\nHost:"
+    )
+    answer = await line.ask(octets)
+
+    assert answer.status == 400
+    (noted,) = [text for text in caplog.messages if text.startswith("unreadable")]
+    assert noted.startswith("unreadable client=127.0.0.1 detail=")
+    for part in ("Basic", "YWxp", "alice", "horse"):
+        assert part not in caplog.text
+        assert part.encode() not in answer.body
+
+
+async def test_what_we_say_ourselves_of_a_request_is_in_the_log(site: Site, caplog):
+    caplog.set_level("INFO", "bitsd")
+    octets = create(FILE).replace(b"HTTP/1.1", b"HTTP/1.7")
+    await (await site.dial()).ask(octets)
+
+    (noted,) = [text for text in caplog.messages if text.startswith("unreadable")]
+    assert noted.endswith('detail="a version of HTTP that is not spoken here"')
 
 
 # The session of somebody else

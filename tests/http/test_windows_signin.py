@@ -70,6 +70,14 @@ def realm(tmp_path_factory) -> Iterator[centre.Realm]:
 
 
 @pytest.fixture
+def tickets(realm: centre.Realm, monkeypatch) -> None:
+    """This process has those of alice."""
+    realm.kinit("alice")
+    for name, value in realm.environment.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
 async def kerberized(serve: Serve, users: Path, realm: centre.Realm) -> Site:
     """The same with Kerberos."""
     return await serve(top=f'{TOP}keytab = "{realm.keytab}"\n', who=WHO)
@@ -531,16 +539,14 @@ BOUND_TICKETS = {
 }
 
 
+@pytest.mark.usefixtures("tickets")
 @pytest.mark.parametrize(
     ("proxies", "change", "via", "status"), BOUND_TICKETS.values(), ids=BOUND_TICKETS
 )
 async def test_who_says_that_a_proxy_was_there_is_bound_all_the_same(
-    secured: Site, realm: centre.Realm, ca: Authority, monkeypatch, change, via, status
+    secured: Site, ca: Authority, change, via, status
 ):
     """Else whoever relays a ticket would say so; a trusted proxy has TLS of its own."""
-    realm.kinit("alice")
-    for name, value in realm.environment.items():
-        monkeypatch.setenv(name, value)
     line, bound = await dial(secured, ca)
     octets = authorized(create(FILE), "Negotiate", centre.ticket(change(bound)))
     if via:
