@@ -1,5 +1,6 @@
 """Signing in by password, and what it is for: permissions, and whose a session is."""
 
+import asyncio
 import json
 from base64 import b64encode
 from pathlib import Path
@@ -463,6 +464,24 @@ async def test_body_of_a_packet_that_waits_for_100_is_not_sent_for_nothing(site:
 
     assert answer.status == 401
     assert answer.get("Connection") == "close"
+
+
+async def test_slow_body_gets_its_401_though_it_is_not_wanted(serve, users):
+    """A client sends its first body before it is asked who it is."""
+    site = await serve(top=TOP + "drain_timeout = 1\n", who=WHO)
+    octets = fragment(FILE, NOBODY, 0, BODY, len(BODY))
+    sent = [octets, as_user(octets, "alice", "wrong")]
+    lines = [await site.dial() for _ in sent]
+    for line, each in zip(lines, sent, strict=True):
+        await line.send(each[:-1])
+    # The rest comes when any other body would have been cut.
+    await asyncio.sleep(1.5)
+    answers = [await line.ask(octets[-1:]) for line in lines]
+
+    assert [(each.status, challenges(each)) for each in answers] == [
+        (401, [CHALLENGE])
+    ] * 2
+    assert (await lines[0].ask(as_user(ping(FILE), "alice"))).status == 200
 
 
 async def test_unreadable_request_is_nobodys(site: Site):

@@ -5,6 +5,8 @@ import os
 import signal
 import threading
 from base64 import b64decode, b64encode
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -191,6 +193,98 @@ async def test_what_needs_a_restart_is_told_and_users_count_all_the_same(
     assert any(text.startswith("restart-needed") for text in caplog.messages)
 
 
+# A configuration of which not all counts at once
+
+LISTEN = '[[listen]]\naddress = "127.0.0.2:0"\n'
+LIST = 'write = ["alice", "@imaging"]'
+
+#: What would be wrong on what is served still: lists that are for something else.
+FIXED: dict[str, Sequence[tuple[str, str]]] = {
+    "uploads end, with their list": [(f"{LIST}\n\nupload = true\n", "")],
+    "two folders change places, with their lists": [
+        ('path = "in"', 'path = "out"'),
+        ('path = "public"', 'path = "in"'),
+        ('path = "out"', 'path = "public"'),
+        (LIST, "write = []"),
+        ('write = ["*"]', LIST),
+        ("write = []", 'write = ["*"]'),
+    ],
+    "a directory is renamed, and another has its name": [
+        ('url = "/in"', 'url = "/archive"'),
+        ('url = "/public"', 'url = "/in"'),
+    ],
+    "an address is taken away": [(LISTEN, ""), (LIST, 'write = ["*"]')],
+    "uploads may replace files": [
+        ("upload = true", "upload = true\noverwrite = true"),
+        (LIST, 'write = ["*"]'),
+    ],
+    "a directory is taken away": [(PUBLIC, ""), (LIST, 'write = ["@users"]')],
+    "a group, and what cannot count": [
+        ("upload = true", "upload = true\noverwrite = true"),
+        ('imaging = ["bob"]', 'imaging = ["carol"]'),
+    ],
+}
+
+
+def edit(config: Path, edits: Sequence[tuple[str, str]]) -> None:
+    for old, new in edits:
+        rewrite(config, old, new)
+
+
+async def allowed(dial: Callable[[], Awaitable[Line]]) -> list[int]:
+    """What becomes of new uploads: of nobody, of who may, of who may not."""
+    asked = [create(FILE), basic(create(FILE), "bob"), basic(create(FILE), "carol")]
+    line = await dial()
+    return [(await line.ask(octets)).status for octets in asked]
+
+
+@pytest.mark.parametrize("edits", FIXED.values(), ids=FIXED)
+async def test_lists_for_other_folders_and_addresses_wait_for_a_restart(
+    serve: Serve, users: Path, tmp_path: Path, caplog, edits
+):
+    (tmp_path / "public").mkdir()
+    site = await serve(top=TOP + LISTEN, who=WHO, directory=PUBLIC)
+    alice = await signed_in(site, "alice")
+    before = await allowed(site.dial)
+    await asyncio.to_thread(passwd, users, "--disable", "alice")
+    await asyncio.to_thread(edit, site.config, edits)
+    await reload(site)
+    after = await allowed(site.dial)
+    public = await (await site.dial()).ask(create("/public/a.ckm"))
+
+    assert before == after == [401, 200, 403]
+    assert public.status == 200
+    # The users are taken all the same.
+    assert await alice.ended() == b""
+    (told,) = [text for text in caplog.messages if text.startswith("restart-needed")]
+    assert "only the users were read again" in told
+
+
+async def test_lists_count_again_when_the_rest_is_as_it_was(site: Site, caplog):
+    old, new = "upload = true", "upload = true\noverwrite = true"
+    await changed(site, old, new)
+    await changed(site, 'imaging = ["bob"]', "imaging = []")
+    waits = await allowed(site.dial)
+    await changed(site, new, old)
+
+    assert waits == [401, 200, 403]
+    assert await allowed(site.dial) == [401, 403, 403]
+    assert sum(text.startswith("restart-needed") for text in caplog.messages) == 2
+
+
+async def test_configuration_with_another_users_file_leaves_the_one_there_was(
+    site: Site, users: Path, tmp_path: Path
+):
+    (tmp_path / "others").write_text("carol:*\n", "utf-8")
+    line = await signed_in(site, "alice")
+    await asyncio.to_thread(passwd, users, "--disable", "bob")
+    await changed(site, 'users = "users"', 'users = "others"')
+
+    assert (await line.ask(ping(FILE))).status == 200
+    again = await sign_in(await site.dial(), ping(FILE), pyspnego("bob"))
+    assert again.status == 401
+
+
 # While a sign-in is being looked at
 
 
@@ -277,7 +371,23 @@ async def test_passwords_that_wait_are_answered_by_a_server_that_stops(
     assert passwords._pool._shutdown
 
 
-async def test_answer_of_ntlm_does_not_outlive_the_hash_it_was_checked_by():
+ALICE = User("alice", None, nt_hash(PASSWORD))
+BOB = User("bob", None, nt_hash(PASSWORD))
+
+#: Users that are read while the answer of alice is looked at, and whether she gets in.
+MEANWHILE = {
+    "nothing": ([ALICE, BOB], True),
+    "another user": ([ALICE, User("bob", None, None)], True),
+    "a new user": ([ALICE, BOB, User("carol", None, None)], True),
+    "another password": ([User("alice", None, nt_hash("new")), BOB], False),
+    "another hash": ([User("alice", "$2b$", ALICE.nt_hash), BOB], False),
+    "disabled": ([User("alice", None, ALICE.nt_hash, enabled=False), BOB], False),
+    "deleted": ([BOB], False),
+}
+
+
+@pytest.mark.parametrize(("kept", "passes"), MEANWHILE.values(), ids=MEANWHILE)
+async def test_answer_of_ntlm_counts_by_what_its_user_is_at_its_end(kept, passes):
     gate = Gate()
 
     class Slow(Users):
@@ -289,8 +399,11 @@ async def test_answer_of_ntlm_does_not_outlive_the_hash_it_was_checked_by():
                 gate.wait()
             return found
 
-    old = User("alice", None, nt_hash(PASSWORD))
-    signing, line, client = SignIn(Slow([old])), Signed(), Liar(nt_hash(PASSWORD))
+    signing, line, client = (
+        SignIn(Slow([ALICE, BOB])),
+        Signed(),
+        Liar(nt_hash(PASSWORD)),
+    )
 
     async def leg(token: bytes):
         said = f"NTLM {b64encode(token).decode()}"
@@ -302,12 +415,15 @@ async def test_answer_of_ntlm_does_not_outlive_the_hash_it_was_checked_by():
     challenge = b64decode(caught.value.challenges[0][5:])
     last = asyncio.create_task(leg(client.authenticate(challenge)))
     await asyncio.to_thread(gate.reached.wait)
-    signing.reload(Users([User("alice", None, nt_hash("new"))]), [])
+    signing.reload(Users(kept), [])
     gate.open.set()
 
-    with pytest.raises(SignInNeeded):
-        await last
-    assert line.identity is None
+    if passes:
+        assert (await last).name == "alice"
+    else:
+        with pytest.raises(SignInNeeded):
+            await last
+    assert (line.identity is not None) == passes
     signing.close()
 
 
@@ -397,6 +513,31 @@ async def test_unreadable_users_file_is_one_line_of_each_process(
     told = [line for line in log + err.splitlines() if "not-reloaded" in line]
     assert len(told) == len(lines)
     assert all("users: No such file or directory" in line for line in told)
+
+
+@pytest.mark.parametrize("workers", [2], indirect=True)
+async def test_lists_that_wait_for_a_restart_count_in_no_worker(
+    run: Run, guarded: Path, users: Path
+):
+    """Nor in one that replaces another."""
+    running = await serving(run, guarded)
+    dead, living = running.workers
+    edits = FIXED["two folders change places, with their lists"]
+    await asyncio.to_thread(edit, guarded, edits)
+    await asyncio.to_thread(passwd, users, "--disable", "alice")
+    log = await reloaded(running)
+    os.kill(dead, signal.SIGKILL)
+    await until(lambda: dead not in running.workers and len(running.workers) == 2)
+    found = [
+        await allowed(partial(running.dial_worker, pid, "/public/"))
+        for pid in running.workers
+    ]
+    fresh = await running.dial_worker(living, "/public/")
+    alice = await sign_in(fresh, ping(FILE), pyspnego("alice"))
+
+    assert found == [[401, 200, 403]] * 2
+    assert alice.status == 401
+    assert sum("restart-needed" in line for line in log) == 2
 
 
 @pytest.mark.parametrize("workers", [2], indirect=True)
