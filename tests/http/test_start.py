@@ -1,11 +1,16 @@
 """A start with sessions of an earlier run."""
 
-from sites import Serve
+from pathlib import Path
+
+from sites import CONFIG, EVERYBODY, Serve
 from store_kit import KEPT, new_session
 from wire_client import create
 
 from bitsd.batches import BATCH
+from bitsd.config import load
+from bitsd.listeners import Listeners
 from bitsd.record import write
+from bitsd.server import Server
 
 TARGET = "/in/report.dat"
 LIMIT = BATCH * 20
@@ -38,3 +43,14 @@ async def test_clients_are_served_before_all_sessions_are_counted(
 
     assert answers[0] == 200
     assert len(site.sessions) > LIMIT
+
+
+async def test_server_that_was_not_started_can_be_stopped(tmp_path: Path):
+    path = tmp_path / "bitsd.toml"
+    (tmp_path / "in").mkdir()
+    path.write_text(CONFIG.format(top="", directory="", who=EVERYBODY), "utf-8")
+    config = load(path)
+    with Listeners(config.listen) as listeners:
+        await Server(config, listeners).stop()
+
+    assert not (tmp_path / "in" / "BITS-Sessions").exists()
