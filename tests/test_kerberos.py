@@ -4,6 +4,7 @@ import copy
 import os
 import re
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -333,6 +334,91 @@ def test_principal_of_our_realm_is_a_user_without_it(client, server, name):
 def test_principal_that_is_nobody_is_denied(client, detail, name):
     with denied(detail, name):
         kerberos.user_of(client, "EXAMPLE.TEST")
+
+
+# Realms of a keytab
+
+
+@pytest.fixture(scope="module")
+def other_keytab(tmp_path_factory):
+    """Of a server of the same name in another realm."""
+    folder = tmp_path_factory.mktemp("other") / "realm"
+    with centre.realm(folder, "OTHER.TEST") as other:
+        return other.keytab.read_bytes()
+
+
+@pytest.mark.parametrize("first", ["ours", "the other"])
+def test_user_of_one_of_two_realms_has_its_name(alice, other_keytab, tmp_path, first):
+    """In each of them there may be an alice."""
+    keytabs = [alice.keytab.read_bytes(), other_keytab]
+    if first != "ours":
+        keytabs.reverse()
+    keytab = tmp_path / "keytab"
+    keytab.write_bytes(keytabs[0] + keytabs[1][2:])
+    acceptor = Acceptor(users, keytab)
+
+    assert kerberos.realms(keytab) == {"EXAMPLE.TEST", "OTHER.TEST"}
+    signed_in = acceptor.start("negotiate", None).step(initiator().step())
+    assert signed_in.name == "alice@EXAMPLE.TEST"
+
+
+def test_user_of_several_realms_is_the_whole_principal():
+    assert kerberos.user_of("alice@EXAMPLE.TEST", None) == "alice@EXAMPLE.TEST"
+
+
+def entry(realm, *, size=None, more=b""):
+    """One of a keytab: of HTTP/localhost, without its key."""
+    octets = struct.pack(">H", 2)
+    for part in (realm, b"HTTP", b"localhost"):
+        octets += struct.pack(">H", len(part)) + part
+    octets += more
+    return struct.pack(">i", len(octets) if size is None else size) + octets
+
+
+A, B = entry(b"A.TEST"), entry(b"B.TEST")
+HOLE = struct.pack(">i", -len(A)) + A
+KEYTABS = {
+    "none": (b"", set()),
+    "one": (A, {"A.TEST"}),
+    "one twice": (A + A, {"A.TEST"}),
+    "two": (A + B, {"A.TEST", "B.TEST"}),
+    "by case": (A + entry(b"a.test"), {"A.TEST", "a.test"}),
+    "with a key": (entry(b"A.TEST", more=bytes(50)) + B, {"A.TEST", "B.TEST"}),
+    "a hole between": (A + HOLE + B, {"A.TEST", "B.TEST"}),
+    "only a hole": (HOLE, set()),
+    "zeros at the end": (A + bytes(7), {"A.TEST"}),
+    "not UTF-8": (entry(b"\xff"), {"\\xff"}),
+}
+
+
+@pytest.mark.parametrize(("octets", "found"), KEYTABS.values(), ids=KEYTABS)
+def test_realms_are_those_of_all_entries(tmp_path, octets, found):
+    keytab = tmp_path / "keytab"
+    keytab.write_bytes(b"\5\2" + octets)
+
+    assert kerberos.realms(keytab) == found
+
+
+WRONG_KEYTABS = {
+    "older": (b"\5\1" + A, "unknown format"),
+    "nothing": (b"", "unknown format"),
+    "text": (b"nonsense" * 9, "unknown format"),
+    "cut in a name": (b"\5\2" + A + B[:6], "keytab: unpack_from requires"),
+}
+
+
+@pytest.mark.parametrize(("octets", "said"), WRONG_KEYTABS.values(), ids=WRONG_KEYTABS)
+def test_keytab_whose_realms_cannot_be_told_signs_nobody_in(tmp_path, octets, said):
+    keytab = tmp_path / "keytab"
+    keytab.write_bytes(octets)
+
+    with denied(said):
+        kerberos.realms(keytab)
+
+
+def test_keytab_that_went_away_signs_nobody_in(tmp_path):
+    with denied("No such file"):
+        kerberos.realms(tmp_path / "keytab")
 
 
 @pytest.mark.parametrize("octets", [b"", b"nonsense"])

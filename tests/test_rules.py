@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from authorities import Authority
 from msgspec import structs
 
-from bitsd.config import Config, ConfigError, from_table, warnings
+from bitsd.cli import main
+from bitsd.config import Config, ConfigError, from_table, load, warnings
 from bitsd.destination import SESSIONS
 from bitsd.offers import sign_in
-from bitsd.rules import MAXIMUM_HOST_ID, MAXIMUM_URL
+from bitsd.rules import MAXIMUM_HOST_ID, MAXIMUM_URL, own_files
 from bitsd.settings import Listen
 
 
@@ -521,6 +523,89 @@ def test_file_of_users_is_read(base):
             "Argon2id or bcrypt: set it again with `bitsd passwd`"
         )
     ]
+
+
+# Files of our own
+
+OWN = ("users", "keytab", "certificate", "key", "client_ca", "client_crl", "this file")
+
+#: Where such a file is said to be, and whether clients of `in` come to it.
+PLACES = {
+    "beside the folder": ("private", False),
+    "in the folder": ("in/private", True),
+    "below it": ("in/below/private", True),
+    "the way out": ("in/../private", False),
+    "the way in": ("other/../in/private", True),
+    "a folder whose name begins so": ("in2/private", False),
+    "a link in the folder, to elsewhere": ("in/leads-out", True),
+    "a link elsewhere, to the folder": ("leads-in", True),
+    "through a link to the folder": ("also-in/private", True),
+    "in a folder that is a link elsewhere": ("linked/private", True),
+    "where that link leads": ("real/private", True),
+}
+
+
+def with_own(key: str, path: Path, config: Config) -> tuple[Config, Path | None]:
+    """The configuration with one file of that name, or in it."""
+    if key == "this file":
+        return config, path
+    if key in ("users", "keytab"):
+        return structs.replace(config, **{key: path}), None
+    listen = structs.replace(config.listen[0], **{key: path})
+    return structs.replace(config, listen=(listen,)), None
+
+
+@pytest.mark.parametrize("key", OWN)
+@pytest.mark.parametrize(("place", "served"), PLACES.values(), ids=PLACES)
+def test_files_of_our_own_are_in_no_folder_of_clients(base, key, place, served):
+    for folder in ("in2", "real"):
+        (base / folder).mkdir()
+    (base / "linked").symlink_to("real")
+    (base / "also-in").symlink_to("in/below")
+    (base / "in" / "leads-out").symlink_to("../private")
+    (base / "leads-in").symlink_to("in/private")
+    text = directory() + directory("/linked", "linked")
+    config, file = with_own(key, base / place, loaded(text, base))
+
+    index = int("real" in place or "linked" in place)
+    name = f"listen[0].{key}" if key in OWN[2:6] else key
+    assert [*own_files(config, file)] == [
+        (
+            f"{name}: {base / place} is in the folder of directory[{index}], where "
+            "clients could read or replace it; move it"
+        )
+    ] * int(served)
+
+
+def test_each_file_of_our_own_that_clients_come_to_is_told(base):
+    (base / "in" / "users").write_text("alice:*\n")
+    (base / "bitsd.toml").write_text('users = "in/users"\n' + directory(path="."))
+
+    with pytest.raises(ConfigError) as caught:
+        load(base / "bitsd.toml")
+    ends = "is in the folder of directory[0], where clients could read or replace it"
+    assert caught.value.problems == [
+        f"{base}/bitsd.toml: users: {base}/in/users {ends}; move it",
+        f"{base}/bitsd.toml: this file: {base}/bitsd.toml {ends}; move it",
+    ]
+
+
+@pytest.mark.parametrize("key", ["certificate", "key"])
+def test_file_of_tls_that_clients_come_to_is_told_by_check_config(base, capsys, key):
+    where = {"certificate": "server.pem", "key": "server.key"}
+    issued = Authority().serve()
+    issued.write(base, "server")
+    (base / where[key]).rename(base / "in" / where[key])
+    where[key] = f"in/{where[key]}"
+    tls = "".join(f'{name} = "{path}"\n' for name, path in where.items())
+    config = base / "bitsd.toml"
+    config.write_text(listen("127.0.0.1:0") + tls + directory())
+
+    assert main(["check-config", str(config)]) == 1
+    assert capsys.readouterr().err == (
+        f"bitsd: {config}: listen[0].{key}: {base / where[key]} is in the folder of "
+        "directory[0], where clients could read or replace it; move it\n"
+    )
 
 
 def test_keytab_has_to_be_there(base):
