@@ -46,10 +46,13 @@ def check(keytab: Path) -> None:
         with keytab.open("rb"):
             pass
         _credentials(keytab)
+        realms(keytab)
     except OSError as error:
         raise ValueError(f"keytab: cannot read {keytab}: {error.strerror}") from None
     except raw.GSSError as error:
         raise ValueError(f"keytab: cannot use {keytab}: {_told(error)}") from None
+    except Denied as denied:  # of one that MIT's library takes
+        raise ValueError(f"keytab: cannot use {keytab}: {denied.detail}") from None
 
 
 class Handshake:
@@ -138,9 +141,9 @@ def realms(keytab: Path) -> frozenset[str]:
                 found.add(realm.decode("utf-8", "backslashreplace"))
             place += 4 + abs(size)
     except (OSError, struct.error) as error:
-        raise Denied(f"Kerberos: keytab: {error}") from None
+        raise Denied(f"keytab that cannot be read: {error}") from None
     if not octets.startswith(_KEYTAB):
-        raise Denied("Kerberos: keytab of an unknown format")
+        raise Denied("keytab of an unknown format")
     return frozenset(found)
 
 

@@ -403,7 +403,7 @@ WRONG_KEYTABS = {
     "older": (b"\5\1" + A, "unknown format"),
     "nothing": (b"", "unknown format"),
     "text": (b"nonsense" * 9, "unknown format"),
-    "cut in a name": (b"\5\2" + A + B[:6], "keytab: unpack_from requires"),
+    "cut in a name": (b"\5\2" + A + B[:6], "cannot be read: unpack_from requires"),
 }
 
 
@@ -427,6 +427,21 @@ def test_keytab_without_keys_is_told(tmp_path, octets):
     keytab.write_bytes(octets)
 
     with pytest.raises(ValueError, match=f"^keytab: cannot use {keytab}: .*empty$"):
+        Acceptor(users, keytab)
+
+
+def test_keytab_of_an_older_format_is_told(tmp_path):
+    """MIT's library takes it, but nobody would get in by it."""
+    octets = struct.pack("=h", 3)
+    for part in (b"EXAMPLE.TEST", b"HTTP", b"localhost"):
+        octets += struct.pack("=h", len(part)) + part
+    octets += struct.pack("=IBhh", 0, 1, 18, 32) + bytes(32)
+    keytab = tmp_path / "keytab"
+    keytab.write_bytes(b"\5\1" + struct.pack("=i", len(octets)) + octets)
+
+    with pytest.raises(
+        ValueError, match=r"cannot use .*: keytab of an unknown format$"
+    ):
         Acceptor(users, keytab)
 
 
