@@ -4,9 +4,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 from blockbuster import blockbuster_ctx
-from sites import CONFIG, EVERYBODY, Application, Serve, Site
+from sites import CONFIG, EVERYBODY, Application, Serve, Site, running
 from wire_client import Line
 
 from bitsd import loops
@@ -62,17 +61,8 @@ async def line(site: Site) -> Line:
 @pytest.fixture
 async def application() -> AsyncIterator[Application]:
     """An application on loopback."""
-    application = Application()
-    app = web.Application(client_max_size=2**26)
-    app.router.add_post("/app/handle", application.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    tcp = web.TCPSite(runner, "127.0.0.1", 0)
-    await tcp.start()
-    host, port = runner.addresses[0][:2]
-    application.url = f"http://{host}:{port}/app/handle"
-    yield application
-    await runner.cleanup()
+    async with running(Application()) as application:
+        yield application
 
 
 # What runs before anything is served, or is a test's own look at the disk.

@@ -1,7 +1,7 @@
 """A server in this process, and an application that it tells of uploads."""
 
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -137,6 +137,22 @@ class Application:
         if self.file is not None:
             write(request.headers["BITS-Response-DataFile-Name"], self.file)
         return web.Response(status=self.status, headers=self.headers, body=self.body)
+
+
+@asynccontextmanager
+async def running(application: Application) -> AsyncIterator[Application]:
+    """It answers on loopback, as long as it is needed."""
+    app = web.Application(client_max_size=2**26)
+    app.router.add_post("/app/handle", application.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        application.url = f"http://{host}:{port}/app/handle"
+        yield application
+    finally:
+        await runner.cleanup()
 
 
 def read(path: str) -> bytes:

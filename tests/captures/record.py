@@ -11,31 +11,20 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
 from pathlib import Path
 
+from sites import CONFIG, Application, running
+
 from captures.scenes import SCENES, Scene, Stage
 
 #: Where the captured server listens.
 PORT = 8080
 
-CONFIG = f"""
-[[listen]]
-address = "127.0.0.1:{PORT}"
 
-[[directory]]
-url = "/in"
-path = "in"
-read = ["*"]
-write = ["*"]
-upload = true
-"""
-
-
-def prepare(scene: Scene, folder: Path, config: str) -> Path:
+def prepare(scene: Scene, folder: Path, settings: str) -> Path:
     """What the server of a scene needs; its configuration file."""
-    (folder / "in").mkdir()
-    for name, octets in scene.files.items():
-        (folder / "in" / name).write_bytes(octets)
+    scene.furnish(folder)
+    text = CONFIG.format(top=scene.top, who=scene.who, directory=settings)
     path = folder / "bitsd.toml"
-    path.write_text(config + scene.settings, "utf-8")
+    path.write_text(text.replace("127.0.0.1:0", f"127.0.0.1:{PORT}"), "utf-8")
     return path
 
 
@@ -61,22 +50,27 @@ async def stopped(process: Process) -> None:
 
 async def record(scene: Scene) -> None:
     """One capture."""
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        config = prepare(scene, home, CONFIG)
-        bitsd = (sys.executable, "-m", "bitsd", "serve", "--config", config)
-        server = await started("listening on", "stdout", *bitsd)
-        raw = home / "raw.pcap"
-        options = ("-i", "lo", "-B", "65536", "-U", "-w", raw, "--immediate-mode")
-        rule = ("tcp", "port", PORT)
-        tcpdump = await started("listening on", "stderr", "tcpdump", *options, *rule)
-        stage = Stage(f"http://127.0.0.1:{PORT}", home)
-        await scene.act(stage)
-        await stage.lines.hang_up()
-        await asyncio.sleep(0.5)  # the last segments are on their way to the file
-        await stopped(tcpdump)
-        await stopped(server)
-        scene.capture.write_bytes(gzip.compress(raw.read_bytes(), mtime=0))
+    async with running(Application()) as application:
+        with tempfile.TemporaryDirectory() as folder:
+            await acted(scene, Path(folder), application)
+
+
+async def acted(scene: Scene, home: Path, application: Application) -> None:
+    """The scene, as it is captured."""
+    config = prepare(scene, home, scene.directory(application))
+    bitsd = (sys.executable, "-m", "bitsd", "serve", "--config", config)
+    server = await started("listening on", "stdout", *bitsd)
+    raw = home / "raw.pcap"
+    options = ("-i", "lo", "-B", "65536", "-U", "-w", raw, "--immediate-mode")
+    rule = ("tcp", "port", PORT)
+    tcpdump = await started("listening on", "stderr", "tcpdump", *options, *rule)
+    stage = Stage(f"http://127.0.0.1:{PORT}", home)
+    await scene.act(stage)
+    await stage.lines.hang_up()
+    await asyncio.sleep(0.5)  # the last segments are on their way to the file
+    await stopped(tcpdump)
+    await stopped(server)
+    scene.capture.write_bytes(gzip.compress(raw.read_bytes(), mtime=0))
 
 
 README = """\

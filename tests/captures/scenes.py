@@ -9,7 +9,10 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from signing import basic
+from sites import EVERYBODY, Application
 from wire_client import (
     NOBODY,
     Line,
@@ -41,7 +44,18 @@ def octets(count: int) -> bytes:
 
 ENTITY = octets(2 * PART + 1500)
 FILE = octets(20_000)
+REPLY = octets(4000)
 PARTS = [ENTITY[first : first + PART] for first in range(0, len(ENTITY), PART)]
+
+
+ALICE = ("alice", "correct horse")
+CAROL = ("carol", "battery staple")
+
+#: A users file, the same on every day.
+USERS = """\
+alice:$2b$04$ExfCaCdspmDmAxRCQJlEn.L4k2rZC4LB24LgN.0RNyiBBUoFJytZ2
+carol:$2b$04$jG6Z7nMXoO7/NlZR/gaLRODB4jJWsg6FPy17GcN2W6.aY5WTI5RUi
+"""
 
 
 @dataclass
@@ -87,7 +101,10 @@ class Scene:
         files: what lies in the folder before.
         broken: the rules that are broken in it.
         cuts: a connection breaks in it.
-        user: name and password, where the server wants them.
+        user: name and password, where the server wants them; then it has the users
+            of `USERS`.
+        who: may read and write.
+        reply: what an application answers each upload with; None without one.
     """
 
     act: Act
@@ -97,6 +114,29 @@ class Scene:
     broken: tuple[Broken, ...] = ()
     cuts: bool = False
     user: tuple[str, str] | None = None
+    who: str = EVERYBODY
+    reply: bytes | None = None
+
+    @property
+    def top(self) -> str:
+        """Lines for the begin of the server's configuration."""
+        return "" if self.user is None else 'users = "users"\n'
+
+    def directory(self, application: Application) -> str:
+        """Lines for the directory of the server."""
+        if self.reply is None:
+            return self.settings
+        application.body = self.reply
+        url = f'notification_url = "{application.url}"\n'
+        return f'{self.settings}notification = "by-value"\n{url}'
+
+    def furnish(self, home: Path) -> None:
+        """Put what the server needs beside its configuration, and into its folder."""
+        (home / "in").mkdir(exist_ok=True)
+        for name, octets in self.files.items():
+            (home / "in" / name).write_bytes(octets)
+        if self.user is not None:
+            (home / "users").write_text(USERS, "utf-8")
 
     @property
     def name(self) -> str:
@@ -316,7 +356,46 @@ async def pipelined(stage: Stage) -> None:
         await line.receive()
 
 
+async def signed_in(stage: Stage) -> None:
+    line = await stage.dial()
+    assert (await line.ask(ping(TARGET))).status == 401
+    assert (await line.ask(basic(ping(TARGET), *ALICE))).status == 200
+    named = (await line.ask(basic(create(TARGET), *ALICE))).get("BITS-Session-Id")
+    assert named is not None
+    first = 0
+    for body in PARTS:
+        part = fragment(TARGET, named, first, body, len(ENTITY))
+        if first == PART:
+            # A client that has lost its credentials is asked for them again.
+            assert (await line.ask(part)).status == 401
+        first += len(body)
+        assert (await line.ask(basic(part, *ALICE))).received == first
+    assert (await line.ask(basic(close(TARGET, named), *ALICE))).status == 200
+
+
+async def not_let_in(stage: Stage) -> None:
+    line = await stage.dial()
+    assert (await line.ask(create(TARGET))).status == 401
+    assert (await line.ask(basic(create(TARGET), *CAROL))).status == 403
+
+
+async def replied(stage: Stage) -> None:
+    line = await stage.dial()
+    named = await line.create(TARGET)
+    await put(line, named, 0, PARTS[0])
+    last = fragment(TARGET, named, PART, ENTITY[PART:], len(ENTITY))
+    url = (await line.ask(last)).get("BITS-Reply-URL")
+    assert url is not None
+    reply = urlsplit(url).path
+    answer = await line.ask(fetch(reply, ("Range", "bytes=0-999")))
+    assert answer.body == REPLY[:1000]
+    assert (await line.ask(fetch(reply))).body == REPLY
+    await line.ask(close(TARGET, named))
+    assert (await line.ask(fetch(reply))).status == 404
+
+
 _FILE = {"file.bin": FILE}
+_ALICE_WRITES = 'read = ["*"]\nwrite = ["alice"]'
 
 SCENES = [
     Scene(simple, "a Ping and an upload in three fragments, over one connection"),
@@ -375,6 +454,25 @@ SCENES = [
     Scene(twenty_ranges, "one GET with 20 ranges, as of BITS 7.0", files=_FILE),
     Scene(unsatisfiable, "404, 416 and 412 to downloads", files=_FILE),
     Scene(pipelined, "four requests at once, then their answers", files=_FILE),
+    Scene(
+        signed_in,
+        "an upload where everyone has to sign in, by Basic: 401, then a password with "
+        "each packet; one fragment comes without, and again",
+        user=ALICE,
+        who=_ALICE_WRITES,
+    ),
+    Scene(
+        replied,
+        "an upload with a reply of an application, which is fetched, and gone after "
+        "Close-Session",
+        reply=REPLY,
+    ),
+    Scene(
+        not_let_in,
+        "a user who may not upload: 401, then 403",
+        user=CAROL,
+        who=_ALICE_WRITES,
+    ),
     Scene(
         cut_download,
         "the client resets a download and goes on with a range",

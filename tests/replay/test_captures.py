@@ -1,11 +1,12 @@
 """The recorded captures: what they show, and that bitsd still answers so."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from captures.record import readme
 from captures.scenes import FOLDER, SCENES, Scene
-from sites import Serve, Site, write
+from sites import Application, Serve, Site
 
 from bitsd.replay.findings import judge
 from bitsd.replay.play import Options, Result, replay
@@ -17,12 +18,14 @@ broken_off = pytest.mark.parametrize(
 )
 
 
-async def set_up(serve: Serve, scene: Scene) -> Site:
+@pytest.fixture
+async def site(
+    serve: Serve, application: Application, tmp_path: Path, scene: Scene
+) -> Site:
     """The server that was captured."""
-    site = await serve(directory=scene.settings)
-    for name, octets in scene.files.items():
-        write(str(site.folder / name), octets)
-    return site
+    await asyncio.to_thread(scene.furnish, tmp_path)
+    settings = scene.directory(application)
+    return await serve(top=scene.top, who=scene.who, directory=settings)
 
 
 async def played(site: Site, scene: Scene, *, cuts: bool = False) -> Result:
@@ -31,8 +34,8 @@ async def played(site: Site, scene: Scene, *, cuts: bool = False) -> Result:
 
 
 @every_scene
-async def test_bitsd_answers_as_it_was_captured(serve: Serve, scene: Scene):
-    result = await played(await set_up(serve, scene), scene)
+async def test_bitsd_answers_as_it_was_captured(site: Site, scene: Scene):
+    result = await played(site, scene)
     captured = await asyncio.to_thread(read, scene.capture)
     answered = [each for each in captured.exchanges if each.answer]
 
@@ -42,8 +45,8 @@ async def test_bitsd_answers_as_it_was_captured(serve: Serve, scene: Scene):
 
 
 @broken_off
-async def test_bitsd_answers_so_when_connections_break(serve: Serve, scene: Scene):
-    result = await played(await set_up(serve, scene), scene, cuts=True)
+async def test_bitsd_answers_so_when_connections_break(site: Site, scene: Scene):
+    result = await played(site, scene, cuts=True)
 
     assert (result.differences, result.notes) == ([], [])
 
