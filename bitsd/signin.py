@@ -148,7 +148,9 @@ class SignIn:
                     exchange = self._acceptor.start(bound, binding)
                 line.way = bound
                 return await self._step(offered, asking, line, exchange, value)
-        return self._challenge(offered, asking, f"{way[:20]!r} is not offered")
+        # One word alone may be what somebody took for the whole, such as a password.
+        scheme = repr(way[:20]) if value else "a field without a scheme"
+        return self._challenge(offered, asking, f"{scheme} is not offered")
 
     def _unasked(
         self, offered: Sequence[Authentication], asking: Asking, line: Line

@@ -259,6 +259,25 @@ async def test_failure_is_told_with_its_user_and_no_password(site: Site, caplog)
     assert "guessed" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("Digest username=alice", "'digest' is not offered"),
+        ("YWxpY2U6Z3Vlc3NlZA==", "a field without a scheme is not offered"),
+    ],
+)
+async def test_where_nobody_can_sign_in_the_log_has_the_scheme_and_no_more(
+    site: Site, caplog, value: str, told: str
+):
+    octets = with_field(create(FILE), "X-Forwarded-For", "192.0.2.7")
+    answer = await (await site.dial()).ask(with_field(octets, "Authorization", value))
+
+    assert answer.status == 403
+    assert told in caplog.text
+    for secret in ("ywxp", "username"):
+        assert secret not in caplog.text.lower()
+
+
 # Permissions
 
 
