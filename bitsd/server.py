@@ -14,6 +14,7 @@ from .body import FragmentBody
 from .config import Config, ConfigError
 from .connection import Connection, HttpServer, Limits, response
 from .forwarded import Proxies
+from .handshakes import Door, Handshakes
 from .latest import Latest
 from .listeners import BACKLOG, CannotStart, Listeners
 from .owners import Ask, Owners, Tables
@@ -29,9 +30,6 @@ from .users import Users
 #: Sessions are looked through for expired ones four times a time-out, between these.
 SHORTEST_SWEEP = timedelta(seconds=1)
 LONGEST_SWEEP = timedelta(hours=1)
-
-#: For a peer to say that it knows of the end of a TLS connection, which counts no more.
-FAREWELL_SECONDS = 1.0
 
 _SELF_TEST_SECONDS = 10.0
 
@@ -76,8 +74,9 @@ class Server:
         self._latest = latest or Latest(config)
         self._sign_in = SignIn(Users.empty(), keytab=config.keytab)
         self._number = number
-        self._accepting: list[asyncio.Server] = []
+        self._accepting: list[asyncio.Server | Door] = []
         self._http: HttpServer | None = None
+        self._handshakes: Handshakes | None = None
         self._sweeps: list[asyncio.Task[None]] = []
         self._reloading = asyncio.Lock()
         self._go_by_latest()
@@ -103,9 +102,13 @@ class Server:
         for place in self._places:
             if place.sessions is not None:
                 await self._open(place, place.sessions)
+        self._handshakes = Handshakes(self._http)
         for listening in self._listeners.sockets[self._number]:
             tls = self._listeners.tls.get(listening)
-            self._accepting.append(await _accept(listening, self._http, tls))
+            if tls is None:
+                self._accepting.append(await _accept(listening, self._http))
+            else:
+                self._accepting.append(Door(listening, tls, self._handshakes))
 
     async def _open(self, place: Place, sessions: Sessions) -> None:
         try:
@@ -171,6 +174,8 @@ class Server:
         for accepting in self._accepting:
             accepting.close()
         self._listeners.close()
+        if self._handshakes is not None:
+            self._handshakes.stop()
         for place in self._places:
             if place.sessions is not None:
                 place.sessions.stop()
@@ -194,30 +199,13 @@ def _limits(config: Config) -> Limits:
     )
 
 
-async def _accept(
-    listening: socket.socket, http: HttpServer, tls: ServerContext | None
-) -> asyncio.Server:
+async def _accept(listening: socket.socket, http: HttpServer) -> asyncio.Server:
     loop = asyncio.get_running_loop()
-    handshake = None if tls is None else http.limits.header
-    farewell = None if tls is None else FAREWELL_SECONDS
     if listening.family == socket.AF_UNIX:
         return await loop.create_unix_server(
-            http,
-            sock=listening,
-            backlog=BACKLOG,
-            ssl=tls,
-            ssl_handshake_timeout=handshake,
-            ssl_shutdown_timeout=farewell,
-            **_KEEP_PATH,
+            http, sock=listening, backlog=BACKLOG, **_KEEP_PATH
         )
-    return await loop.create_server(
-        http,
-        sock=listening,
-        backlog=BACKLOG,
-        ssl=tls,
-        ssl_handshake_timeout=handshake,
-        ssl_shutdown_timeout=farewell,
-    )
+    return await loop.create_server(http, sock=listening, backlog=BACKLOG)
 
 
 async def _renew(context: ServerContext) -> bool:

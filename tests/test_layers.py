@@ -102,6 +102,7 @@ LAYERS: dict[str, set[str]] = {
     | {"passwords", "settings", "users"},
     "connection": PROTOCOL
     | {"answer", "crowd", "forwarded", "journal", "line", "parser", "tls"},
+    "handshakes": {"connection", "crowd", "tls"},
     "arrival": set(),
     "body": PROTOCOL | {"connection"},
     "pieces": {"cached", "ranges"},

@@ -372,7 +372,7 @@ def kept(monkeypatch) -> list[ssl.MemoryBIO]:
 async def test_what_follows_a_handshake_that_failed_is_not_kept(
     start: Start, kept: list[ssl.MemoryBIO], monkeypatch, which: str
 ):
-    monkeypatch.setattr("bitsd.server.FAREWELL_SECONDS", PATIENCE)
+    monkeypatch.setattr("bitsd.handshakes.FAREWELL_SECONDS", PATIENCE)
     first, then = FLOODS[which]
     site = await start()
     line = await site.lines.dial(f"http://127.0.0.1:{port_of(site.url)}")
