@@ -107,6 +107,15 @@ class Passwords:
         tag = self._tag(name, user.password, password)
         return user if self._right.get(tag, 0.0) > self._now() else None
 
+    def guessed(self, users: Users, name: str, password: str) -> bool:
+        """Whether to check this password could tell its sender something new.
+
+        Not if it was right before, however long ago: whoever has it has not guessed.
+        Nor if it is being checked just now, for somebody else.
+        """
+        tag = self._tag(name, self._stored(users, name), password)
+        return tag not in self._runs and tag not in self._right
+
     async def check(self, users: Users, name: str, password: str) -> User | None:
         """The user, if it is one who may sign in with this password.
 
@@ -119,9 +128,8 @@ class Passwords:
         if known is not None:
             return known
         user = users.find(name)
-        stored = user.password if user is not None else None
-        may = user is not None and user.enabled and stored is not None
-        stored = stored or users.decoy(name) or _NOBODYS
+        may = user is not None and user.enabled and user.password is not None
+        stored = self._stored(users, name)
         tag = self._tag(name, stored, password)
         right = await self._run(tag, stored, password)
         if not (right and may):
@@ -132,6 +140,12 @@ class Passwords:
     def close(self) -> None:
         """Look at no more passwords; checks that wait are cancelled."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _stored(self, users: Users, name: str) -> str:
+        """The hash that a password is checked against."""
+        user = users.find(name)
+        stored = None if user is None else user.password
+        return stored or users.decoy(name) or _NOBODYS
 
     def _tag(self, name: str, stored: str, password: str) -> bytes:
         # The length and the zero keep apart what could be read in two ways.

@@ -198,14 +198,14 @@ class SignIn:
     ) -> NoReturn:
         """Wrong credentials: counted, told, and asked for again."""
         journal.warn("sign-in-failed", user=name, client=asking.address, detail=detail)
-        self._attempts.failed(asking.address, name or "", time.monotonic())
+        self._attempts.failed(asking.address, name, time.monotonic())
         self._challenge(offered, asking, detail)
 
-    def _keep_patience(self, asking: Asking, name: str) -> None:
+    def _keep_patience(self, asking: Asking, name: str | None) -> None:
         """Whoever fails again and again has to wait, right or wrong."""
         seconds = self._attempts.wait(asking.address, name, time.monotonic())
         if seconds > 0:
-            detail = f"{name or asking.address} failed too often, {seconds:.0f} s to go"
+            detail = f"{name} failed too often, {seconds:.0f} s to go"
             raise Refusal(Reason.TOO_MANY_FAILURES, detail)
 
     def _nt_hash(self, name: str) -> bytes | None:
@@ -231,18 +231,30 @@ class SignIn:
             self._failed(offered, asking, None, "not Basic credentials")
         user = self._passwords.remembered(self._users, name, password)
         if user is None:
-            self._keep_patience(asking, name)
-            try:
-                await self._passwords.check(self._users, name, password)
-            except TooBusy:
-                detail = "too many passwords are being checked"
-                raise Refusal(Reason.TOO_MANY_FAILURES, detail) from None
+            await self._check(asking, name, password)
             # By users who may have been read again meanwhile.
             user = self._passwords.remembered(self._users, name, password)
             if user is None:
                 self._failed(offered, asking, name, "basic: wrong name or password")
         self._attempts.succeeded(asking.address, name)
         return Identity(same(user.name), "basic", user)
+
+    async def _check(self, asking: Asking, name: str, password: str) -> None:
+        """Look at a password; if it may be a guess it has to wait for its turn."""
+        guessed = self._passwords.guessed(self._users, name, password)
+        if guessed:
+            self._keep_patience(asking, name)
+        try:
+            await self._passwords.check(self._users, name, password)
+        except TooBusy:
+            if guessed:
+                self._attempts.abandoned(asking.address, name)
+            detail = "too many passwords are being checked"
+            raise Refusal(Reason.TOO_MANY_FAILURES, detail) from None
+        except BaseException:
+            # Whoever hangs up may have sent the same over another connection.
+            self._attempts.failed(asking.address, name, time.monotonic())
+            raise
 
     async def _step(
         self,
@@ -264,7 +276,7 @@ class SignIn:
         try:
             outcome = await asyncio.to_thread(exchange.step, token)
         except Denied as denied:
-            self._keep_patience(asking, denied.name or "")
+            self._keep_patience(asking, denied.name)
             self._failed(offered, asking, denied.name, f"{line.way}: {denied.detail}")
         if isinstance(outcome, Continue):
             self._go_on(offered, asking, line, exchange, outcome)

@@ -256,6 +256,34 @@ async def test_more_than_can_wait_is_refused_and_what_is_remembered_is_not(
     assert await passwords.check(USERS, "nobody", "x") is None
 
 
+async def test_password_that_was_right_is_no_guess_however_long_ago(passwords, clock):
+    assert passwords.guessed(USERS, "alice", "secret")
+    await passwords.check(USERS, "alice", "secret")
+    clock.now += 100 * REMEMBERED
+
+    assert not passwords.guessed(USERS, "ALICE", "secret")
+    assert passwords.guessed(USERS, "alice", "other")
+    assert passwords.guessed(USERS, "erin", "secret")
+    changed = Users([replace(ALICE, password="hash of new")])
+    assert passwords.guessed(changed, "alice", "secret")
+    assert passwords.guessed(Users.empty(), "alice", "secret")
+
+
+@pytest.mark.parametrize("name", ["alice", "nobody"])
+async def test_password_that_is_being_checked_is_no_further_guess(
+    passwords, hashes, name
+):
+    hashes.free.clear()
+    first = asyncio.create_task(passwords.check(USERS, name, "x"))
+    await asyncio.sleep(0)
+    guesses = [passwords.guessed(USERS, name, password) for password in ("x", "y")]
+    hashes.free.set()
+    await first
+
+    assert guesses == [False, True]
+    assert passwords.guessed(USERS, name, "x")
+
+
 async def test_what_is_looked_at_again_once_it_failed_is_not_wrong(clock):
     answers = iter([MemoryError(), True])
 

@@ -3,6 +3,8 @@
 import asyncio
 import json
 from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,11 @@ from wire_client import (
     until,
 )
 
-from bitsd.passwords import hashed
+from bitsd.line import Line as Connection
+from bitsd.passwords import REMEMBERED, Passwords, TooBusy, hashed
+from bitsd.protocol.refusal import Refusal
+from bitsd.signin import Asking, SignIn
+from bitsd.users import Users
 
 FILE = "/in/a.ckm"
 BODY = bytes(range(256)) * 16
@@ -239,6 +245,99 @@ async def test_who_is_signed_in_is_not_slowed_by_a_stranger(site: Site):
         await stranger.ask(as_user(ping(FILE), "alice", "wrong"))
 
     assert (await line.ask(as_user(ping(FILE), "alice"))).status == 200
+
+
+async def statuses_at_once(site: Site, name: str, passwords: list[str]) -> list[int]:
+    lines = [await site.dial() for _ in passwords]
+    answers = await asyncio.gather(
+        *(
+            line.ask(as_user(ping(FILE), name, password))
+            for line, password in zip(lines, passwords, strict=True)
+        )
+    )
+    return [answer.status for answer in answers]
+
+
+async def test_many_guesses_at_once_are_not_all_looked_at(site: Site):
+    guesses = [f"guess {number}" for number in range(40)]
+    statuses = await statuses_at_once(site, "alice", guesses)
+
+    # It would take minutes until so many are taken one by one.
+    assert statuses.count(503) > 20
+    assert statuses.count(503) + statuses.count(401) == 40
+
+
+async def test_many_requests_at_once_sign_in_with_one_password(site: Site):
+    statuses = await statuses_at_once(site, "alice", [PASSWORDS["alice"]] * 20)
+
+    assert statuses == [200] * 20
+
+
+def garbled(number: int) -> bytes:
+    return with_field(ping(FILE), "Authorization", f"Basic {number}")
+
+
+async def test_who_fails_under_many_names_keeps_no_neighbour_out(site: Site):
+    line = await site.dial()
+    for number in range(40):
+        await line.ask(garbled(number))
+    for number in range(30):
+        await line.ask(as_user(ping(FILE), f"nobody{number}", "wrong"))
+
+    assert (await line.ask(as_user(ping(FILE), "alice"))).status == 200
+
+
+@pytest.fixture
+def signing(users: Path) -> Iterator[SignIn]:
+    """Without a server."""
+    signing = SignIn(Users.load(users))
+    yield signing
+    signing.close()
+
+
+async def status_of(signing: SignIn, name: str, password: str) -> int:
+    """What a request with a password is answered, without one."""
+    asking = Asking(
+        "192.0.2.1", credentials(name, password), private=True, proxied=False
+    )
+    try:
+        await signing.identify(["basic"], asking, Connection())
+    except Refusal as refusal:
+        return refusal.reason.status
+    return 200
+
+
+async def test_password_that_was_right_is_taken_while_the_name_is_guessed(signing):
+    now = 1000.0
+    signing._passwords = Passwords(now=lambda: now)
+    right = PASSWORDS["alice"]
+    before = await status_of(signing, "alice", right)
+    now += 10 * REMEMBERED
+    guesses = [await status_of(signing, "alice", "wrong") for _ in range(8)]
+
+    assert (before, guesses[-1]) == (200, 503)
+    assert await status_of(signing, "alice", right) == 200
+
+
+@pytest.mark.parametrize("refused", [TooBusy(), asyncio.CancelledError()])
+async def test_try_whose_end_was_not_awaited_has_ended(signing, refused):
+    class Unanswered(Passwords):
+        """Where nobody gets an answer."""
+
+        async def check(self, users, name, password):
+            raise refused
+
+    signing._passwords, answering = Unanswered(), signing._passwords
+    for number in range(4):
+        with suppress(asyncio.CancelledError):
+            assert await status_of(signing, "alice", f"guess {number}") == 503
+    signing._passwords = answering
+
+    brake = signing._attempts._of_pair
+    counts = [(each.under_way, each.failures) for each in brake._tries.values()]
+    # Who hangs up may hear the answer elsewhere.
+    assert counts == [(0, 4 if isinstance(refused, asyncio.CancelledError) else 0)]
+    assert await status_of(signing, "alice", PASSWORDS["alice"]) == 200
 
 
 async def test_downloads_are_slowed_likewise(serve, users):
