@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import bcrypt
 from argon2 import PasswordHasher
-from argon2.exceptions import VerifyMismatchError
+from argon2.exceptions import Argon2Error
 
 from .access import same
 from .users import User, Users
@@ -62,7 +62,8 @@ def matches(stored: str, password: str) -> bool:
     if stored.startswith("$argon2id$"):
         try:
             return _ARGON2.verify(stored, octets)
-        except VerifyMismatchError:
+        except Argon2Error:
+            # Also what the library cannot do, which is not to stop the request.
             return False
     # bcrypt would take the begin of a longer password, and "a\0a" for "a". They are
     # looked at all the same: the time is not to tell.

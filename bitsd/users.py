@@ -25,18 +25,34 @@ DISABLED = "!"
 #: Stands for the hash of a user who has no password.
 ABSENT = "*"
 
+#: Highest memory that a hash may take, in KiB: that of the "moderate" of libsodium.
+MAXIMUM_MEMORY_KIB = 256 * 1024
+
+#: Memory times passes, in KiB: about a second.
+MAXIMUM_WORK_KIB = 1024 * 1024
+
+#: Lanes, each of them a thread.
+MAXIMUM_LANES = 16
+
+#: Highest cost of bcrypt: about a second; each more takes twice as long.
+MAXIMUM_COST = 14
+
 #: Begins the field with the NT hash.
 NT_FIELD = "ntlm="
 
 _BASE64 = r"[A-Za-z0-9+/]"
 # Whole groups, then one that ends in bits that are zero: Argon2 takes no other.
 _OCTETS = rf"(?:{_BASE64}{{4}})*(?:{_BASE64}[AQgw]|{_BASE64}{{2}}[AEIMQUYcgkosw048])?"
-# Salts of less than 8 bytes are none for Argon2 (RFC 9106, 3.1).
-_ARGON2 = (
-    rf"\$argon2id\$v=19\$m=\d+,t=\d+,p=\d+\$(?={_BASE64}{{11}}){_OCTETS}\${_OCTETS}"
+# Salts have at least 8 bytes and hashes 4 (RFC 9106, 3.1); more than 64 are no use.
+_ARGON2 = re.compile(
+    r"\$argon2id\$v=19\$m=([1-9]\d{0,9}),t=([1-9]\d{0,9}),p=([1-9]\d{0,9})"
+    rf"\$(?={_BASE64}{{11,86}}\$){_OCTETS}\$(?={_BASE64}{{6,86}}\Z){_OCTETS}",
+    re.ASCII,
 )
-_BCRYPT = r"\$2[aby]\$(?:0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53}"
-_HASH = re.compile(f"(?:{_ARGON2}|{_BCRYPT})", re.ASCII)
+# A salt has 128 bits, so of its last letter four are zero: bcrypt takes no other.
+_BCRYPT = re.compile(
+    r"\$2[aby]\$(0[4-9]|[1-9]\d)\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}", re.ASCII
+)
 _NT_HASH = re.compile("[0-9A-Fa-f]{32}")
 
 
@@ -150,10 +166,10 @@ def parsed(line: str) -> User:
     if not fields:
         raise ValueError(f"{name} has no hash: lines are NAME:HASH")
     stored = fields[0].removeprefix(DISABLED)
-    if stored != ABSENT and _HASH.fullmatch(stored) is None:
+    problem = None if stored == ABSENT else _wrong_hash(stored)
+    if problem is not None:
         raise ValueError(
-            f"the password of {name} is not kept by Argon2id or bcrypt: "
-            "set it again with `bitsd passwd`"
+            f"the password of {name} {problem}: set it again with `bitsd passwd`"
         )
     return User(
         name,
@@ -161,6 +177,25 @@ def parsed(line: str) -> User:
         _nt_hash(name, fields[1:]),
         not fields[0].startswith(DISABLED),
     )
+
+
+def _wrong_hash(stored: str) -> str | None:
+    """Why no password can be checked against this, or not in time."""
+    dear = "is kept by a hash that takes too much memory or time to check"
+    if match := _ARGON2.fullmatch(stored):
+        memory, passes, lanes = map(int, match.groups())
+        if memory < 8 * lanes:
+            # RFC 9106, 3.1.
+            return "is kept by Argon2id with too little memory"
+        within = (
+            memory <= MAXIMUM_MEMORY_KIB
+            and memory * passes <= MAXIMUM_WORK_KIB
+            and lanes <= MAXIMUM_LANES
+        )
+        return None if within else dear
+    if match := _BCRYPT.fullmatch(stored):
+        return None if int(match[1]) <= MAXIMUM_COST else dear
+    return "is not kept by Argon2id or bcrypt"
 
 
 def _nt_hash(name: str, fields: Iterable[str]) -> bytes | None:

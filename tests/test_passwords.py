@@ -10,6 +10,8 @@ from dataclasses import replace
 
 import bcrypt
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from bitsd.passwords import (
     MAXIMUM_REMEMBERED,
@@ -369,3 +371,36 @@ def test_bcrypt_ends_inside_a_character():
 
     assert matches(stored, "ä" * 36)
     assert not matches(stored, "x" + "ä" * 36)
+
+
+BASE64 = st.text("Aaz09+/gwQ", max_size=60)
+COSTS = st.sampled_from(
+    ["0", "1", "2", "7", "8", "9", "15", "16", "17", "010", "9" * 9]
+)
+ARGON2 = st.builds(
+    "$argon2id$v=19$m={},t={},p={}${}${}".format, *[COSTS] * 3, *[BASE64] * 2
+)
+BCRYPTS = st.builds(
+    "$2{}$04${}".format,
+    st.sampled_from("abxy"),
+    st.text("./AZaeuOz09", min_size=53, max_size=53),
+)
+
+
+@given(ARGON2 | BCRYPTS)
+@example("$argon2id$v=19$m=8,t=1,p=1$AAAAAAAAAAA$AAAAAA")
+@example("$argon2id$v=19$m=136,t=17,p=16$AAAAAAAAAAA$" + "A" * 86)
+@example("$2b$04$" + "A" * 53)
+@example("$2y$04$" + "z" * 21 + "." + "z" * 31)
+def test_hash_that_the_file_may_have_can_be_checked(stored):
+    try:
+        parsed(f"alice:{stored}")
+    except ValueError:
+        return
+
+    assert not matches(stored, "secret")
+
+
+def test_what_argon2_cannot_check_is_wrong():
+    # As where there is no memory.
+    assert not matches("$argon2id$v=19$m=1,t=1,p=1$AAAAAAAAAAA$AAAAAA", "secret")
