@@ -5,23 +5,22 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .client.download import download
-    from .client.fetching import Downloaded, DownloadFailed, How
-    from .client.http import Options
-    from .client.outcome import Progress, Started, Uploaded, UploadFailed, Waiting
-    from .client.upload import Terms, upload
+    from .client.fetching import Downloaded, How
+    from .client.options import Options
+    from .client.progress import Event, Kind, Tell, TransferFailed
+    from .client.upload import Terms, Uploaded, upload
 
 __all__ = [
     "SOFTWARE",
-    "DownloadFailed",
     "Downloaded",
+    "Event",
     "How",
+    "Kind",
     "Options",
-    "Progress",
-    "Started",
+    "Tell",
     "Terms",
-    "UploadFailed",
+    "TransferFailed",
     "Uploaded",
-    "Waiting",
     "download",
     "upload",
 ]
@@ -33,16 +32,15 @@ SOFTWARE = f"bitsd/{__version__}"
 
 # What a server has no use for is imported when it is asked for.
 _CLIENT = {
-    "DownloadFailed": "fetching",
     "Downloaded": "fetching",
+    "Event": "progress",
     "How": "fetching",
-    "Options": "http",
-    "Progress": "outcome",
-    "Started": "outcome",
+    "Kind": "progress",
+    "Options": "options",
+    "Tell": "progress",
     "Terms": "upload",
-    "UploadFailed": "outcome",
-    "Uploaded": "outcome",
-    "Waiting": "outcome",
+    "TransferFailed": "progress",
+    "Uploaded": "upload",
     "download": "download",
     "upload": "upload",
 }

@@ -147,7 +147,8 @@ LAYERS["server"] = set(LAYERS) - {"__init__"}
 LAYERS |= {
     "client.__init__": set(),
     "client.options": {"protocol.wire"},
-    "client.trouble": set(),
+    "client.progress": set(),
+    "client.trouble": {"client.progress"},
     "client.way": {"client.options", "client.trouble"},
     "client.signin": set(),
     "client.http": {"protocol.wire", "client.options", "client.signin"}
@@ -156,44 +157,43 @@ LAYERS |= {
     "client.moves": {"protocol.wire"},
     "client.verdicts": PROTOCOL | {"advice", "codes", "explain"},
     "client.steps": PROTOCOL | {"client.moves", "client.pace", "client.verdicts"},
-    "client.outcome": set(),
-    "client.reply": {"client.http"},
+    "client.reply": {"client.http", "client.options", "client.progress"},
     "client.run": {"protocol.wire", "client.http", "client.moves"}
-    | {"client.outcome", "client.reply", "client.steps"},
-    "client.source": set(),
-    "client.notes": {"client.source"},
-    "client.upload": {"protocol.wire", "client.http", "client.notes", "client.outcome"}
-    | {"client.pace", "client.reply", "client.run", "client.source", "client.steps"},
-    "client.display": {"client.outcome"},
-    "client.upload_command": {"quantities", "client.display", "client.options"}
-    | {"client.outcome", "client.upload"},
-    "client.progress": set(),
+    | {"client.options", "client.progress", "client.reply", "client.steps"}
+    | {"client.trouble"},
+    "client.source": {"client.progress"},
+    "client.notes": {"client.progress", "client.source"},
+    "client.upload": {"protocol.wire", "client.http", "client.notes", "client.options"}
+    | {"client.pace", "client.progress", "client.run", "client.source"}
+    | {"client.steps"},
+    "client.upload_command": {"quantities", "client.commands", "client.options"}
+    | {"client.progress", "client.upload"},
     "client.bars": {"client.progress"},
     "client.retry": set(),
     "client.spans": {"ranges"},
     "client.replies": {"ranges"},
-    "client.partial": {"ranges", "client.replies", "client.spans"},
+    "client.partial": {"ranges", "client.progress", "client.replies", "client.spans"},
     "client.fetching": {"protocol.wire", "ranges", "client.http", "client.options"}
     | {"client.partial", "client.progress", "client.replies", "client.retry"}
     | {"client.spans", "client.trouble"},
     "client.download": {"client.fetching", "client.options", "client.partial"}
-    | {"client.progress", "client.trouble"},
-    "client.commands": {"loops", "client.bars", "client.options", "client.progress"},
-    "client.download_command": {"quantities", "client.commands", "client.download"}
-    | {"client.fetching", "client.options", "client.partial", "client.progress"},
+    | {"client.progress"},
+    "client.commands": {"loops", "quantities", "client.bars", "client.options"}
+    | {"client.progress", "client.retry"},
+    "client.download_command": {"client.commands", "client.download"}
+    | {"client.fetching", "client.options", "client.progress"},
     "client.sync": {"client.download", "client.fetching", "client.http"}
     | {
         "client.options",
         "client.partial",
         "client.progress",
         "client.replies",
-        "client.trouble",
     },
     "client.sync_command": {"client.commands", "client.download", "client.fetching"}
     | {"client.download_command", "client.options", "client.progress", "client.sync"},
 }
-LAYERS["__init__"] = {"client.download", "client.fetching", "client.http"}
-LAYERS["__init__"] |= {"client.outcome", "client.upload"}
+LAYERS["__init__"] = {"client.download", "client.fetching", "client.options"}
+LAYERS["__init__"] |= {"client.progress", "client.upload"}
 LAYERS |= {
     "doctor.__init__": set(),
     "doctor.line": {"protocol.wire"},

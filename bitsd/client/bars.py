@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TextIO
 
 from rich.console import Console
@@ -15,12 +16,17 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from .progress import Event, Kind, Tell, sentence
+from .progress import Event, Kind, Tell, lines, writing
 
 
 @contextmanager
-def bars(err: TextIO) -> Iterator[Tell]:
-    """A bar for each file under way, and a sentence for each event that has one."""
+def bars(out: TextIO, err: TextIO) -> Iterator[Tell]:
+    """A bar for each file under way, and the lines that are there without a terminal.
+
+    Args:
+        out: gets what was done; above the bars, if it is a terminal.
+        err: the terminal.
+    """
     with Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -28,35 +34,34 @@ def bars(err: TextIO) -> Iterator[Tell]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
         console=Console(file=err),
+        transient=True,
+        redirect_stdout=False,
     ) as progress:
-        yield _Bars(progress)
-
-
-class _Bars:
-    """A bar for each file under way."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._bars: dict[str, TaskID] = {}
-
-    def __call__(self, event: Event) -> None:
-        """What `Tell` asks for."""
-        if event.reason is not None:
-            self._progress.console.print(
-                sentence(event), markup=False, highlight=False, soft_wrap=True
-            )
-        if event.event in (Kind.STARTED, Kind.PROGRESS, Kind.DONE):
-            bar = self._bars.get(event.file)
-            if bar is None or event.event is Kind.STARTED:
-                bar = self._begin(event, bar)
-            self._progress.update(bar, completed=event.held, total=event.total)
-
-    def _begin(self, event: Event, old: TaskID | None) -> "TaskID":
-        """What was held before it started says nothing about its speed."""
-        if old is not None:
-            self._progress.remove_task(old)
-        bar = self._progress.add_task(
-            event.file, completed=event.held, total=event.total
+        say = partial(
+            progress.console.print, markup=False, highlight=False, soft_wrap=True
         )
-        self._bars[event.file] = bar
-        return bar
+        tell = lines(say if out.isatty() else writing(out), say)
+        under_way: dict[str, TaskID] = {}
+
+        def both(event: Event) -> None:
+            tell(event)
+            _move(progress, under_way, event)
+
+        yield both
+
+
+def _move(progress: Progress, under_way: dict[str, TaskID], event: Event) -> None:
+    bar, held, total = under_way.get(event.file), event.held or 0, event.total
+    name = event.file
+    if event.event is Kind.WAITING:
+        name += f" (next try in {event.seconds:.0f} s)"
+    if event.event in (Kind.DONE, Kind.FAILED):
+        if bar is not None:
+            progress.remove_task(under_way.pop(event.file))
+    elif bar is None:
+        under_way[event.file] = progress.add_task(name, total=total, completed=held)
+    elif event.event is Kind.PROGRESS:
+        progress.update(bar, description=name, total=total, completed=held)
+    else:
+        # What was held before says nothing about the speed.
+        progress.reset(bar, description=name, total=total, completed=held)

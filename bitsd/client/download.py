@@ -11,15 +11,10 @@ from urllib.parse import unquote
 
 from yarl import URL
 
-from .fetching import Downloaded, DownloadFailed, Fetching, How
+from .fetching import Downloaded, Fetching, How
 from .options import Options
-from .partial import CannotKeep, Partial
-from .progress import Event, Tell
-from .trouble import NoAnswer
-
-
-def no_one(_event: Event) -> None:
-    """Nobody is told."""
+from .partial import Partial
+from .progress import Tell, nobody
 
 
 def file_name(url: str) -> str:
@@ -55,7 +50,7 @@ async def download(
     *,
     options: Options | None = None,
     how: How | None = None,
-    progress: Tell = no_one,
+    progress: Tell = nobody,
 ) -> Downloaded:
     """Fetch a file, or go on where an earlier download of it ended.
 
@@ -65,10 +60,10 @@ async def download(
             the current folder. It is replaced at once, when all is there.
         options: how the server is reached.
         how: how much is asked for.
-        progress: gets what happens meanwhile.
+        progress: is told what happens, often.
 
     Raises:
-        DownloadFailed: it was refused, cannot be written, or made no progress.
+        TransferFailed: the file is not there; see `resumable`.
         ValueError: the URL is none.
     """
     place = None if file is None else Path(file)
@@ -79,11 +74,9 @@ async def download(
     disk = ThreadPoolExecutor(1, "bitsd-download")
     fetching = Fetching(url, part, disk, options or Options(), progress)
     try:
-        try:
-            return await fetching.run(how or How())
-        finally:
-            await asyncio.shield(fetching.on_disk(part.close))
-    except (CannotKeep, NoAnswer) as problem:
-        raise DownloadFailed(str(problem)) from None
+        return await fetching.run(how or How())
     finally:
-        disk.shutdown(wait=False)
+        try:
+            await asyncio.shield(fetching.on_disk(part.close))
+        finally:
+            disk.shutdown(wait=False)

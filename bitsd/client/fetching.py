@@ -22,9 +22,9 @@ from bitsd.ranges import ByteRange
 from .http import Http
 from .options import Options
 from .partial import Partial, look_at
-from .progress import Event, Kind, Tell
+from .progress import Event, Kind, Tell, TransferFailed
 from .replies import Again, Body, Later, Never, Reply, Version, understood
-from .retry import delay
+from .retry import RETRY_FOR, delay
 from .spans import SMALLEST_PIECE, pieces
 from .trouble import NoAnswer
 
@@ -37,24 +37,9 @@ BLOCK = 1024 * 1024
 #: What a crash may cost.
 SAVE_SECONDS = 1.0
 
-#: BITS gives a job up after as long without progress.
-RETRY_FOR = timedelta(days=14)
-
 #: A file that changes as often is fetched over one connection, as one range: the
 #: servers behind one name may differ in what they call one version.
 _CHANGES = 3
-
-
-class DownloadFailed(Exception):
-    """A file was not fetched; says why.
-
-    Attributes:
-        resumable: trying again may help, and goes on where it was.
-    """
-
-    def __init__(self, why: str, *, resumable: bool = False) -> None:
-        super().__init__(why)
-        self.resumable = resumable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +105,7 @@ class Fetching:
         self._opened = AsyncExitStack()
         self._plain = False
         self._failures = 0
-        self._progressed = self._saved = self._loop.time()
+        self._begun = self._progressed = self._saved = self._loop.time()
 
     async def on_disk(
         self, act: Callable[_P, _T], *arguments: _P.args, **_: _P.kwargs
@@ -140,11 +125,11 @@ class Fetching:
         version = None if self._how.force else await self._already_there()
         if version is not None:
             await self.on_disk(self._part.discard)
-            self._say(Kind.DONE, reason="already there")
+            self._done(version, "already there")
             return Downloaded(target, version, fetched=False)
         version = await self._whole()
         await self.on_disk(self._part.publish, version.mtime)
-        self._say(Kind.DONE)
+        self._done(version, "fetched")
         return Downloaded(target, version, fetched=True)
 
     async def _already_there(self) -> Version | None:
@@ -221,8 +206,8 @@ class Fetching:
                 pass
             case Again(reason, plain):
                 raise _StartOver(reason, plain=plain)
-            case Never(reason):
-                raise DownloadFailed(reason)
+            case Never(reason, status):
+                raise TransferFailed(reason, status=status)
             case Later():
                 await self._pause(reply)
                 version = self._part.version
@@ -242,7 +227,7 @@ class Fetching:
                     await self._receive(response, reply)
                 return reply
         except NoAnswer as problem:
-            if problem.final:
+            if not problem.resumable:
                 raise
             return Later(str(problem))
 
@@ -285,16 +270,27 @@ class Fetching:
         """Wait for the next try.
 
         Raises:
-            DownloadFailed: there was no progress for too long.
+            TransferFailed: there was no progress for too long.
         """
         idle = self._loop.time() - self._progressed
         left = self._how.retry_for.total_seconds() - idle
         if left <= 0:
-            raise DownloadFailed(later.reason, resumable=True)
+            raise TransferFailed(f"gave up: {later.reason}", resumable=True)
         wait = delay(self._failures, self._dice) + (later.seconds or 0)
         self._failures += 1
         self._say(Kind.WAITING, reason=later.reason, seconds=min(wait, left))
         await asyncio.sleep(min(wait, left))
+
+    def _done(self, version: Version, what: str) -> None:
+        event = Event(
+            event=Kind.DONE,
+            file=self._part.target.name,
+            held=version.length,
+            total=version.length,
+            reason=f"{what}, {version.length} bytes",
+            seconds=round(self._loop.time() - self._begun, 3),
+        )
+        self._tell(event)
 
     def _say(
         self, kind: Kind, reason: str | None = None, seconds: float | None = None

@@ -26,12 +26,10 @@ from yarl import URL
 from bitsd import SOFTWARE
 from bitsd.protocol.wire import METHOD, Field, Ping
 
-from .options import Options, add_options, options
+from .options import Options
 from .signin import CannotSignIn, Exchange, Scheme, basic, candidates, offers
 from .trouble import NoAnswer, no_answer
 from .way import is_loopback, proxy, tls
-
-__all__ = ["Http", "NoAnswer", "Options", "add_options", "options"]
 
 Body: TypeAlias = Callable[[], AsyncIterator[bytes]]
 """Gives the bytes of a request from their start, each time that it is called."""

@@ -14,11 +14,8 @@ from pathlib import Path
 
 import msgspec
 
+from .progress import TransferFailed
 from .source import Looks
-
-
-class CannotKeep(Exception):
-    """There is no place for notes, or another program writes them; says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,7 @@ class Notes:
     """The notes of one upload, which this program alone may write; its calls block.
 
     Raises:
-        CannotKeep: another program has them, or there is no place.
+        TransferFailed: another program has them, or there is no place.
     """
 
     def __init__(self, source: Path, url: str) -> None:
@@ -67,7 +64,7 @@ class Notes:
             self._lock = self._locked()
         except BlockingIOError:
             message = f"another bitsd uploads {source} to that URL; wait or stop it"
-            raise CannotKeep(message) from None
+            raise TransferFailed(message) from None
         except OSError as error:
             raise self._failed(error) from None
 
@@ -87,10 +84,12 @@ class Notes:
                 raise
             os.close(handle)
 
-    def _failed(self, error: OSError) -> CannotKeep:
+    def _failed(self, error: OSError) -> TransferFailed:
         where = self._path.parent
         remedy = "set XDG_STATE_HOME to a folder that can be written"
-        return CannotKeep(f"cannot keep notes in {where}: {error.strerror}; {remedy}")
+        return TransferFailed(
+            f"cannot keep notes in {where}: {error.strerror}; {remedy}"
+        )
 
     def close(self) -> None:
         """Let others have them; where nothing is kept nothing is left."""
@@ -102,7 +101,7 @@ class Notes:
         """What was kept; of something that is no note nothing was.
 
         Raises:
-            CannotKeep: there is something that cannot be read.
+            TransferFailed: there is something that cannot be read.
         """
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=Note)
@@ -115,7 +114,7 @@ class Notes:
         """Keep it, whole or not at all, also when the power fails.
 
         Raises:
-            CannotKeep: that did not work.
+            TransferFailed: that did not work.
         """
         if note == self._written:
             return

@@ -21,6 +21,7 @@ import msgspec
 
 from bitsd.ranges import ByteRange
 
+from .progress import TransferFailed
 from .replies import Version
 from .spans import Spans, before, count, joined, missing
 
@@ -30,10 +31,6 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ROOM = 64 * 1024
 
 _CLOSED = -1
-
-
-class CannotKeep(Exception):
-    """The file cannot be written; says why in a sentence."""
 
 
 def part_of(target: Path) -> Path:
@@ -64,11 +61,11 @@ class Partial:
         """Take it, with what an earlier run left of the same URL.
 
         Raises:
-            CannotKeep: also if another process has it.
+            TransferFailed: also if another process has it.
         """
         with self._told():
             if self.target.exists() and not self.target.is_file():
-                raise CannotKeep(f"{self.target} is no plain file")
+                raise TransferFailed(f"{self.target} is no plain file")
             self._lock()
             self._recall()
 
@@ -96,7 +93,7 @@ class Partial:
             free = system.f_bavail * system.f_frsize
             if free < version.length:
                 need = f"{self.target} needs {version.length} bytes"
-                raise CannotKeep(f"{need}, and the disk has {free}; make room")
+                raise TransferFailed(f"{need}, and the disk has {free}; make room")
             os.ftruncate(self._file, version.length)
             self.version = version
 
@@ -178,7 +175,7 @@ class Partial:
             except BlockingIOError:
                 os.close(file)
                 message = f"{self.target} is being fetched by another process"
-                raise CannotKeep(message) from None
+                raise TransferFailed(message) from None
             if self._file != _CLOSED:
                 os.close(self._file)
             self._file = file
@@ -226,10 +223,11 @@ class Partial:
         except OSError as error:
             raise self._sentence(error) from None
 
-    def _sentence(self, error: OSError) -> CannotKeep:
+    def _sentence(self, error: OSError) -> TransferFailed:
         if error.errno in _FULL:
-            return CannotKeep(f"no room is left for {self.target}")
-        return CannotKeep(f"cannot write {self.target}: {error.strerror}")
+            remedy = "make room, and the same command goes on"
+            return TransferFailed(f"no room is left for {self.target}; {remedy}")
+        return TransferFailed(f"cannot write {self.target}: {error.strerror}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,12 @@ from tempfile import mkstemp
 from aiohttp import ClientError, ClientResponse
 from yarl import URL
 
-from .http import Http, Options
+from .http import Http
+from .options import Options
+from .progress import TransferFailed
 
 _PIECE = 256 * 1024
 _OK = 200
-
-
-class CannotStore(Exception):
-    """The reply has no place; says why."""
 
 
 def location(upload: URL, reply: str) -> URL:
@@ -42,7 +40,7 @@ async def fetch(http: Http, url: URL, path: Path) -> int:
 
     Raises:
         NoAnswer: there was none, or not all of it.
-        CannotStore: there is no place.
+        TransferFailed: there is no place.
     """
     async with http.request("GET", url, ()) as response:
         if response.status == _OK:
@@ -65,4 +63,4 @@ async def _store(response: ClientResponse, path: Path) -> None:
     except ClientError:  # some are OSErrors, and none is about the disk
         raise
     except OSError as error:
-        raise CannotStore(f"cannot store {path}: {error.strerror}") from error
+        raise TransferFailed(f"cannot store {path}: {error.strerror}") from error

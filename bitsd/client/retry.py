@@ -1,6 +1,10 @@
 """How long to wait before the next try."""
 
 import random
+from datetime import timedelta
+
+#: BITS gives up after as long without progress (SetNoProgressTimeout).
+RETRY_FOR = timedelta(days=14)
 
 #: Of the first wait at most, in seconds.
 FIRST_SECONDS = 1.0

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,11 +11,11 @@ from yarl import URL
 
 from bitsd.protocol.wire import METHOD, Fragment
 
-from .http import Http, NoAnswer, Options
+from . import moves
+from .http import Http
 from .moves import (
     Answered,
     Done,
-    Event,
     Failed,
     GaveUp,
     GetReply,
@@ -25,9 +25,11 @@ from .moves import (
     Wait,
     Waited,
 )
-from .outcome import Happening, Progress, UploadFailed, Waiting
+from .options import Options
+from .progress import Event, Kind, Tell, TransferFailed
 from .reply import fetch, location, stranger
 from .steps import Upload, after, start
+from .trouble import NoAnswer
 
 #: Read from the file at a time.
 PIECE = 256 * 1024
@@ -46,6 +48,7 @@ class Run:
     Attributes:
         options: how the server is reached.
         url: of the file, with the host that the user named.
+        file: its name, for `tell`.
         read: bytes of the file, by offset and length; blocks.
         keep: notes what the next run of the program has to know; blocks.
         tell: is told what happens.
@@ -55,9 +58,10 @@ class Run:
     http: Http
     options: Options
     url: URL
+    file: str
     read: Callable[[int, int], bytes]
     keep: Callable[[Upload], None]
-    tell: Callable[[Happening], None]
+    tell: Tell
     sent: int = 0
     _asked: set[URL] = field(default_factory=set)
     _trouble: Exception | None = None
@@ -66,40 +70,48 @@ class Run:
         """Do all steps; the upload once the server has it, or is rid of it.
 
         Raises:
-            UploadFailed: that cannot be reached.
-            CannotStore: there is no place for the reply.
+            TransferFailed: that cannot be reached.
             Exception: whatever `read`, `keep` and `tell` raise.
         """
         upload, step = start(upload, _moment())
         while not isinstance(step, Done):
             await asyncio.to_thread(self.keep, upload)
+            if isinstance(step, Wait):
+                self._say(Kind.WAITING, upload.offset, upload.size, step)
             upload, step = after(upload, await self._event(step), _moment())
         return upload
 
-    async def _event(self, step: Send | GetReply | Wait | Failed | GaveUp) -> Event:
+    def _say(self, kind: Kind, held: int, total: int, wait: Wait | None = None) -> None:
+        event = Event(event=kind, file=self.file, held=held, total=total)
+        if wait is not None:
+            event = replace(event, reason=wait.why, seconds=wait.seconds)
+        self.tell(event)
+
+    async def _event(
+        self, step: Send | GetReply | Wait | Failed | GaveUp
+    ) -> moves.Event:
         """Do a step; what comes of it."""
         match step:
-            case Wait(seconds, why):
-                self.tell(Waiting(seconds, why))
+            case Wait(seconds):
                 await asyncio.sleep(seconds)
                 return Waited()
             case Failed(why, status, code):
-                raise UploadFailed(why, status=status, code=code)
+                raise TransferFailed(why, status=status, code=code)
             case GaveUp(why):
-                raise UploadFailed(why, resumable=True)
+                raise TransferFailed(f"gave up: {why}", resumable=True)
             case GetReply(url, file):
                 return await self._outcome(self._fetched(url, Path(file)))
             case _:
                 return await self._outcome(self._sent(step))
 
-    async def _outcome(self, answer: Awaitable[Answered]) -> Event:
+    async def _outcome(self, answer: Awaitable[Answered]) -> moves.Event:
         """An answer, or that there is none."""
         try:
             return await answer
         except NoAnswer as error:
             if self._trouble is not None:
                 raise self._trouble from None
-            return Unanswered(str(error), error.final)
+            return Unanswered(str(error), not error.resumable)
 
     async def _sent(self, step: Send) -> Answered:
         """Send a packet, to the node that has the session, on the URL's port."""
@@ -124,7 +136,7 @@ class Run:
                 yield await asyncio.to_thread(self.read, offset, length)
                 offset += length
                 self.sent += length
-                self.tell(Progress(offset, packet.total))
+                self._say(Kind.PROGRESS, offset, packet.total)
         except Exception as error:
             # It breaks the connection, and is not about the connection.
             self._trouble = error

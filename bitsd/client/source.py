@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
 
-
-class SourceError(Exception):
-    """The file cannot be uploaded, or not as the one that it was; says why."""
+from .progress import TransferFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +29,7 @@ class Source:
     """A file that is open; its calls block.
 
     Raises:
-        SourceError: it is no file, or it cannot be read.
+        TransferFailed: it is no file, or it cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,12 +37,12 @@ class Source:
         try:
             self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
-            raise SourceError(f"cannot read {path}: {error.strerror}") from None
+            raise TransferFailed(f"cannot read {path}: {error.strerror}") from None
         stat = os.fstat(self._handle)
         self.looks = Looks.of(stat)
         if not S_ISREG(stat.st_mode):
             self.close()
-            raise SourceError(f"{path} is not a file")
+            raise TransferFailed(f"{path} is not a file")
 
     def close(self) -> None:
         """Nothing is read any more."""
@@ -54,27 +52,27 @@ class Source:
         """Make sure that there is still the same file under the name.
 
         Raises:
-            SourceError: there is not.
+            TransferFailed: there is not.
         """
         try:
             same = Looks.of(self.path.stat()) == self.looks
         except OSError as error:
             message = f"{self.path} is gone while it is uploaded: {error.strerror}"
-            raise SourceError(message) from None
+            raise TransferFailed(message) from None
         if not same:
-            raise SourceError(f"{self.path} changed while it is uploaded")
+            raise TransferFailed(f"{self.path} changed while it is uploaded")
 
     def read(self, offset: int, length: int) -> bytes:
         """Bytes of the file, which did not change before they were read.
 
         Raises:
-            SourceError: it did, or they cannot be read.
+            TransferFailed: it did, or they cannot be read.
         """
         try:
             octets = os.pread(self._handle, length, offset)
         except OSError as error:
-            raise SourceError(f"cannot read {self.path}: {error.strerror}") from None
+            raise TransferFailed(f"cannot read {self.path}: {error.strerror}") from None
         self.check()
         if len(octets) < length:
-            raise SourceError(f"{self.path} cannot be read at byte {offset}")
+            raise TransferFailed(f"{self.path} cannot be read at byte {offset}")
         return octets

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
-from enum import Enum
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,13 +19,12 @@ import msgspec
 from yarl import URL
 
 from .download import download, file_name
-from .fetching import DownloadFailed, How
+from .fetching import How
 from .http import Http
 from .options import Options
 from .partial import Here, look_at
-from .progress import Event, Kind, Tell
-from .replies import Body, Never, Version, understood
-from .trouble import NoAnswer
+from .progress import Tell, TransferFailed
+from .replies import Body, Version, understood
 
 #: As MED-V's clients did.
 EVERY = timedelta(minutes=15)
@@ -88,15 +86,6 @@ def next_look(every: timedelta, dice: random.Random) -> float:
     return every.total_seconds() * dice.uniform(1 - _SPREAD, 1 + _SPREAD)
 
 
-class Outcome(Enum):
-    """What became of a file."""
-
-    SAME = "same"
-    FETCHED = "fetched"
-    MISSING = "missing"
-    FAILED = "failed"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sync:
     """A folder that follows a server.
@@ -121,59 +110,52 @@ class Sync:
         return well
 
     async def _pair(self, wanted: Wanted) -> bool:
-        if wanted.index is not None:
-            outcome = await self._follow(wanted.index, optional=True)
-            if outcome is Outcome.FAILED:
-                self._failed(wanted.url, "not asked for, as its index was not fetched")
-                return False
-        outcome = await self._follow(wanted.url, optional=False)
-        return outcome is not Outcome.FAILED
+        if wanted.index is not None and not await self._well(
+            wanted.index, optional=True
+        ):
+            why = "not asked for, as its index was not fetched"
+            self._failed(wanted.url, TransferFailed(why))
+            return False
+        return await self._well(wanted.url, optional=False)
 
-    async def _follow(self, url: str, *, optional: bool) -> Outcome:
+    async def _well(self, url: str, *, optional: bool) -> bool:
+        """A file is as the server has it now; if not, why is told."""
         try:
-            async with (
-                Http(self.options) as http,
-                http.request("HEAD", url, ()) as response,
-            ):
-                reply = understood(response.status, response.headers, None, None)
-        except NoAnswer as problem:
-            return self._failed(url, str(problem))
-        if isinstance(reply, Body):
-            return await self._as_there(url, reply.version)
-        if optional and isinstance(reply, Never) and reply.status in _GONE:
-            return Outcome.MISSING
-        return self._failed(url, reply.reason)
+            await self._follow(url, optional=optional)
+        except TransferFailed as failure:
+            self._failed(url, failure)
+            return False
+        return True
 
-    async def _as_there(self, url: str, there: Version) -> Outcome:
+    def _failed(self, url: str, failure: TransferFailed) -> None:
+        # It is tried at the next look, whatever it is.
+        self.tell(replace(failure.event(file_name(url)), resumable=None))
+
+    async def _follow(self, url: str, *, optional: bool) -> None:
+        async with (
+            Http(self.options) as http,
+            http.request("HEAD", url, ()) as response,
+        ):
+            reply = understood(response.status, response.headers, None, None)
+            status = response.status
+        if isinstance(reply, Body):
+            await self._as_there(url, reply.version)
+        elif not (optional and status in _GONE):
+            raise TransferFailed(reply.reason, status=status)
+
+    async def _as_there(self, url: str, there: Version) -> None:
         target = self.folder / file_name(url)
         memory = Memory(self.memory, target, url)
         here = await asyncio.to_thread(look_at, target)
         known = await asyncio.to_thread(memory.recall)
         if is_new(there, here, known):
             how = replace(self.how, force=True)
-            try:
-                done = await download(
-                    url,
-                    target,
-                    options=self.options,
-                    how=how,
-                    progress=self._fetching,
-                )
-            except DownloadFailed as problem:
-                return self._failed(url, str(problem))
+            done = await download(
+                url, target, options=self.options, how=how, progress=self.tell
+            )
             await asyncio.to_thread(memory.remember, done.version)
-            return Outcome.FETCHED
-        if known is None:
+        elif known is None:
             await asyncio.to_thread(memory.remember, there)
-        return Outcome.SAME
-
-    def _fetching(self, event: Event) -> None:
-        done = event.event is Kind.DONE
-        self.tell(replace(event, reason="fetched") if done else event)
-
-    def _failed(self, url: str, reason: str) -> Outcome:
-        self.tell(Event(event=Kind.FAILED, file=file_name(url), reason=reason))
-        return Outcome.FAILED
 
 
 class Memory:

@@ -1,38 +1,39 @@
 """`bitsd sync`."""
 
 import argparse
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from .commands import FAILED, INTERRUPTED, Interrupted, asked, run, shown
+from .commands import FAILED, add_common, carry_out, describe, span
 from .download import file_name
-from .download_command import add_connections, span
+from .download_command import add_connections
 from .fetching import How
-from .options import add_options
-from .progress import Event, Kind
+from .options import Options
+from .progress import Tell, TransferFailed
 from .sync import EVERY, Sync, follow, in_order, memory_folder
 
-EXIT_CODES = """\
+_DESCRIPTION = """\
+Keep a folder as a server has it. Each look asks with HEAD what changed and
+fetches that; a file is replaced at once, when all of it is there. Before an
+image NAME.ckm comes NAME.ckm.index, if the server has it. The first look is
+at once; each other one follows the end of the last by the time of --every,
+10 % more or less. Whatever fails is told, and tried at the next look.
+"""
+
+_EXIT_CODES = """\
 exit codes:
   0    --once: everything is as the server has it; else: stopped by a signal
   1    --once: something could not be fetched; stderr says what and why
   2    wrong usage
-  130  --once: interrupted
+  130  --once: interrupted; the same command goes on
 """
 
 
 def define(parser: argparse.ArgumentParser) -> None:
     """Make a parser that of the command."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = (
-        "Keep a folder as a server has it. Each look asks with HEAD what changed and\n"
-        "fetches that; a file is replaced at once, when all of it is there. Before an\n"
-        "image NAME.ckm comes NAME.ckm.index, if the server has it. The first look is\n"
-        "at once; each other one follows the end of the last by the time of --every,\n"
-        "10 % more or less. Whatever fails is told, and tried at the next look."
-    )
-    parser.epilog = EXIT_CODES
+    describe(parser, _DESCRIPTION, _EXIT_CODES)
     parser.add_argument("urls", nargs="+", metavar="URL", help="of a file")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="made if missing")
     parser.add_argument(
@@ -45,11 +46,8 @@ def define(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--once", action="store_true", help="one look, and no other")
     add_connections(parser)
-    parser.add_argument(
-        "--json", action="store_true", help="events on stdout, one line of JSON each"
-    )
-    add_options(parser)
-    parser.set_defaults(run=_run, usage_error=parser.error)
+    add_common(parser)
+    parser.set_defaults(run=_run)
 
 
 def problem(urls: Sequence[str]) -> str | None:
@@ -70,11 +68,8 @@ def _run(given: argparse.Namespace) -> int:
     wrong = problem(given.urls)
     if wrong is not None:
         usage_error(wrong)
-    try:
-        reached = asked(given)
-    except Interrupted:
-        return INTERRUPTED
-    with shown(as_json=given.json) as tell:
+
+    async def work(reached: Options, tell: Tell) -> int:
         sync = Sync(
             folder=given.folder,
             urls=tuple(given.urls),
@@ -84,13 +79,15 @@ def _run(given: argparse.Namespace) -> int:
             tell=tell,
         )
         try:
-            sync.folder.mkdir(parents=True, exist_ok=True)
+            await asyncio.to_thread(given.folder.mkdir, parents=True, exist_ok=True)
         except OSError as error:
-            reason = f"cannot make the folder: {error.strerror}"
-            tell(Event(event=Kind.FAILED, file=str(sync.folder), reason=reason))
-            return FAILED
+            why = f"cannot make the folder: {error.strerror}"
+            raise TransferFailed(why) from None
         try:
-            well = run(follow(sync, given.every, once=given.once))
-        except Interrupted:
-            return INTERRUPTED if given.once else 0
-    return 0 if well else FAILED
+            return 0 if await follow(sync, given.every, once=given.once) else FAILED
+        except asyncio.CancelledError:
+            if given.once:
+                raise
+            return 0
+
+    return carry_out(given, str(given.folder), work)

@@ -11,19 +11,20 @@ from aiohttp import (
     ClientResponseError,
 )
 
+from .progress import TransferFailed
+
 _PROXY_AUTHENTICATION_REQUIRED = 407
 
 
-class NoAnswer(Exception):
+class NoAnswer(TransferFailed):
     """A request that has no answer; says why.
 
-    Attributes:
+    Args:
         final: trying again will not help.
     """
 
     def __init__(self, sentence: str, *, final: bool = False) -> None:
-        super().__init__(sentence)
-        self.final = final
+        super().__init__(sentence, resumable=not final)
 
 
 def no_answer(error: Exception, host: str, timeout_seconds: float) -> NoAnswer:

@@ -7,8 +7,8 @@ await upload("report.7z", "https://server/in/")
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -18,13 +18,13 @@ from yarl import URL
 
 from bitsd.protocol.wire import SessionId
 
-from .http import Http, NoAnswer, Options
-from .notes import CannotKeep, Note, Notes
-from .outcome import Happening, Started, Uploaded, UploadFailed
+from .http import Http
+from .notes import Note, Notes
+from .options import Options
 from .pace import RETRY_SECONDS, Pace, Patience
-from .reply import CannotStore
+from .progress import Event, Kind, Tell, TransferFailed, nobody
 from .run import Run
-from .source import Source, SourceError
+from .source import Source
 from .steps import Upload
 
 #: For telling a server that an upload is given up, which it finds out by itself too.
@@ -72,6 +72,43 @@ class Terms:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """The server has the whole file.
+
+    Attributes:
+        url: of the file.
+        size: of it.
+        sent: bytes of it given to the network by this run of the program.
+        seconds: that this run took.
+        reply_url: where the server application's reply was, if there is one.
+    """
+
+    url: str
+    size: int
+    sent: int
+    seconds: float
+    reply_url: str | None
+
+    def event(self, file: str, reply: Path | None) -> Event:
+        """It, told of a file whose reply went there."""
+        kept = self.reply_url if reply is None else str(reply)
+        reason = f"uploaded to {self.url}, {self.size} bytes"
+        if self.reply_url is not None:
+            unread = "not fetched without --reply" if reply is None else "fetched"
+            reason += f"; reply {kept}, {unread}"
+        return Event(
+            event=Kind.DONE,
+            file=file,
+            held=self.size,
+            total=self.size,
+            reason=reason,
+            seconds=round(self.seconds, 3),
+            url=self.url,
+            reply=None if self.reply_url is None else kept,
+        )
+
+
 def destination(path: Path, url: str) -> URL:
     """The URL that a file is to have; one that ends in a slash gets the file's name.
 
@@ -95,7 +132,7 @@ async def upload(
     *,
     options: Options | None = None,
     terms: Terms | None = None,
-    progress: Callable[[Happening], None] | None = None,
+    progress: Tell = nobody,
 ) -> Uploaded:
     """Upload a file; the same call goes on with an upload that was interrupted.
 
@@ -108,11 +145,9 @@ async def upload(
 
     Raises:
         ValueError: the URL is none for a file.
-        UploadFailed: the server does not have the file; see `resumable`.
+        TransferFailed: the server does not have the file; see `resumable`.
     """
-    job = _Job(path, url, options)
-    with _as_failures():
-        return await job.upload(terms or Terms(), progress or _nobody)
+    return await _Job(path, url, options).upload(terms or Terms(), progress)
 
 
 async def cancel(path: str | Path, url: str, *, options: Options | None = None) -> None:
@@ -120,11 +155,9 @@ async def cancel(path: str | Path, url: str, *, options: Options | None = None) 
 
     Raises:
         ValueError: as for `upload`.
-        UploadFailed: there is none, or the server could not be told.
+        TransferFailed: there is none, or the server could not be told.
     """
-    job = _Job(path, url, options)
-    with _as_failures():
-        await job.cancel()
+    await _Job(path, url, options).cancel()
 
 
 class _Job:
@@ -133,7 +166,7 @@ class _Job:
         self._url = destination(self._path, url)
         self._options = options or Options()
 
-    async def upload(self, terms: Terms, tell: Callable[[Happening], None]) -> Uploaded:
+    async def upload(self, terms: Terms, tell: Tell) -> Uploaded:
         clock = asyncio.get_running_loop().time
         begun = clock()
         async with (
@@ -142,12 +175,21 @@ class _Job:
             Http(self._options) as http,
         ):
             note = await self._earlier(notes, source, terms, http)
-            tell(Started(str(self._url), source.looks.size, note is not None))
+            upload = terms.upload(source.looks.size, note)
+            started = Event(
+                event=Kind.STARTED,
+                file=self._path.name,
+                held=upload.offset,
+                total=upload.size,
+            )
+            tell(started)
             run = self._run(http, source.read, _keeper(notes, source), tell)
-            done = await run.to_the_end(terms.upload(source.looks.size, note))
+            done = await run.to_the_end(upload)
             await asyncio.to_thread(notes.forget)
-        url = str(self._url)
-        return Uploaded(url, done.size, run.sent, clock() - begun, done.reply_url)
+        url, took = str(self._url), clock() - begun
+        uploaded = Uploaded(url, done.size, run.sent, took, done.reply_url)
+        tell(uploaded.event(self._path.name, terms.reply))
+        return uploaded
 
     async def cancel(self) -> None:
         async with (
@@ -157,7 +199,7 @@ class _Job:
             note = await asyncio.to_thread(notes.read)
             if note is None:
                 why = f"no upload of {self._path} to that URL was begun here"
-                raise UploadFailed(why)
+                raise TransferFailed(why)
             await self._cancelled(note, http, CANCEL_SECONDS)
             await asyncio.to_thread(notes.forget)
 
@@ -169,19 +211,19 @@ class _Job:
         if note is None:
             return None
         if terms.restart:
-            with suppress(UploadFailed):  # the session times out by itself
+            with suppress(TransferFailed):  # the session times out by itself
                 await self._cancelled(note, http, 0.0)
             await asyncio.to_thread(notes.forget)
             return None
         if note.looks != source.looks:
             why = f"{self._path} changed since its upload began"
-            raise SourceError(f"{why}; to upload it as it is now, say --restart")
+            raise TransferFailed(f"{why}; to upload it as it is now, say --restart")
         return note
 
     async def _cancelled(self, note: Note, http: Http, retry_seconds: float) -> None:
         upload = Terms(retry_seconds=retry_seconds).upload(note.looks.size, note)
         # None of the file is read, and there is nothing new to keep.
-        run = self._run(http, lambda *_span: b"", lambda _upload: None, _nobody)
+        run = self._run(http, lambda *_span: b"", lambda _upload: None, nobody)
         await run.to_the_end(replace(upload, cancelling=True))
 
     def _run(
@@ -189,10 +231,17 @@ class _Job:
         http: Http,
         read: Callable[[int, int], bytes],
         keep: Callable[[Upload], None],
-        tell: Callable[[Happening], None],
+        tell: Tell,
     ) -> Run:
-        options, url = self._options, self._url
-        return Run(http=http, options=options, url=url, read=read, keep=keep, tell=tell)
+        return Run(
+            http=http,
+            options=self._options,
+            url=self._url,
+            file=self._path.name,
+            read=read,
+            keep=keep,
+            tell=tell,
+        )
 
 
 class _Closes(Protocol):
@@ -212,16 +261,6 @@ async def _opened(opening: Callable[[], _Thing]) -> AsyncIterator[_Thing]:
         await asyncio.to_thread(thing.close)
 
 
-@contextmanager
-def _as_failures() -> Iterator[None]:
-    try:
-        yield
-    except (SourceError, CannotKeep, CannotStore) as error:
-        raise UploadFailed(str(error)) from error
-    except NoAnswer as error:
-        raise UploadFailed(str(error), resumable=not error.final) from error
-
-
 def _keeper(notes: Notes, source: Source) -> Callable[[Upload], None]:
     def keep(upload: Upload) -> None:
         if upload.session_id is not None:
@@ -237,7 +276,3 @@ def _keeper(notes: Notes, source: Source) -> Callable[[Upload], None]:
             notes.write(note)
 
     return keep
-
-
-def _nobody(_happening: Happening) -> None:
-    """Is told what happens."""

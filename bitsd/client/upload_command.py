@@ -1,68 +1,37 @@
-"""`bitsd upload`: its options, and how it ends."""
+"""`bitsd upload`."""
 
 import argparse
-import asyncio
-import signal
-import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NoReturn
 
 from bitsd import quantities
 
-from .options import Options, add_options, options
+from .commands import EXIT_CODES, add_common, add_retry_for, carry_out, describe
+from .options import Options
+from .progress import Event, Kind, Tell
+from .upload import Terms, cancel, destination, upload
 
-if TYPE_CHECKING:
-    from .display import Lines
-
-FAILED = 1
-GAVE_UP = 3
-INTERRUPTED = 130
-
-_DESCRIPTION = """Upload a file to a BITS server. Run again after an interruption, of \
-whatever kind, the same command goes on where the server says."""
-
-_EPILOG = """exit codes:
-  0    done
-  1    failed, and would again; the line on stderr says what to do
-  2    wrong usage
-  3    gave up on something that may pass; the same command goes on
-  130  interrupted by Ctrl-C or SIGTERM; the same command goes on
-
-What has to be known for going on is kept in $XDG_STATE_HOME/bitsd/uploads
-(~/.local/state/bitsd/uploads), without names and passwords."""
+_DESCRIPTION = """\
+Send a file to a BITS server. What has to be known for going on after whatever
+happens is kept in $XDG_STATE_HOME/bitsd/uploads (~/.local/state/bitsd/uploads),
+without names and passwords, so that the same command goes on where the server
+says.
+"""
 
 
 def define(parser: argparse.ArgumentParser) -> None:
     """Make a parser that of the command."""
-    parser.description = _DESCRIPTION
-    parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    describe(parser, _DESCRIPTION, EXIT_CODES)
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument(
-        "url",
-        type=_url,
-        metavar="URL",
-        help="of the file; one that ends in / gets its name",
+        "url", metavar="URL", help="of the file; one that ends in / gets its name"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON event a line")
-    _add_terms(parser)
-    add_options(parser)
-    parser.set_defaults(run=_run)
-
-
-def _add_terms(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fragment-size",
         type=_size,
         metavar="SIZE",
         help='bytes, or such as "4MiB" (default: 1MiB to 64MiB, by the speed)',
-    )
-    parser.add_argument(
-        "--retry-for",
-        type=_seconds,
-        default="14d",
-        metavar="TIME",
-        help="try so long without progress (default: 14d, as BITS does)",
     )
     parser.add_argument(
         "--reply", type=Path, metavar="FILE", help="store the application's reply there"
@@ -76,16 +45,9 @@ def _add_terms(parser: argparse.ArgumentParser) -> None:
     instead.add_argument(
         "--cancel", action="store_true", help="give up what was sent before, and end"
     )
-
-
-def _url(text: str) -> str:
-    from .upload import destination
-
-    try:
-        destination(Path("name"), text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return text
+    add_retry_for(parser)
+    add_common(parser)
+    parser.set_defaults(run=_run)
 
 
 def _size(text: str) -> int:
@@ -98,68 +60,26 @@ def _size(text: str) -> int:
     return size
 
 
-def _seconds(text: str) -> float:
-    try:
-        return quantities.time(text).total_seconds()
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def _run(given: argparse.Namespace) -> int:
-    from .upload import destination
-
-    url = str(destination(given.file.absolute(), given.url))
+    file: Path = given.file.absolute()
+    usage_error: Callable[[str], NoReturn] = given.usage_error
     try:
-        return asyncio.run(_code(given, options(given), url))
-    except (KeyboardInterrupt, EOFError):  # at the prompt for a password
-        return INTERRUPTED
+        destination(file, given.url)
+    except ValueError as error:
+        usage_error(str(error))
 
-
-async def _code(given: argparse.Namespace, reached: Options, url: str) -> int:
-    """The exit code; a signal ends the command at once."""
-    from .outcome import UploadFailed
-
-    display = _display(given)
-    task = asyncio.ensure_future(_done(given, reached, url, display))
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    try:
-        await task
-    except UploadFailed as failure:
-        display.failed(failure)
-        return GAVE_UP if failure.resumable else FAILED
-    except asyncio.CancelledError:
-        display.interrupted()
-        return INTERRUPTED
-    return 0
-
-
-def _display(given: argparse.Namespace) -> "Lines":
-    from .display import Bar, JsonLines, Lines
-
-    if given.json:
-        return JsonLines()
-    return Bar(given.file.name) if sys.stderr.isatty() else Lines()
-
-
-async def _done(
-    given: argparse.Namespace, reached: Options, url: str, display: "Lines"
-) -> None:
-    from .upload import Terms, cancel, upload
-
-    if given.cancel:
-        await cancel(given.file, url, options=reached)
-        display.cancelled(url)
-        return
-    terms = Terms(
-        fragment_size=given.fragment_size,
-        retry_seconds=given.retry_for,
-        restart=given.restart,
-        reply=given.reply,
-    )
-    with display:
-        done = await upload(
-            given.file, url, options=reached, terms=terms, progress=display.happened
+    async def work(reached: Options, tell: Tell) -> int:
+        if given.cancel:
+            await cancel(file, given.url, options=reached)
+            tell(Event(event=Kind.DONE, file=file.name, reason="upload cancelled"))
+            return 0
+        terms = Terms(
+            fragment_size=given.fragment_size,
+            retry_seconds=given.retry_for.total_seconds(),
+            restart=given.restart,
+            reply=given.reply,
         )
-    stored = None if None in (given.reply, done.reply_url) else str(given.reply)
-    display.uploaded(done, stored)
+        await upload(file, given.url, options=reached, terms=terms, progress=tell)
+        return 0
+
+    return carry_out(given, file.name, work)

@@ -18,14 +18,14 @@ from processes import PROCESS_SECONDS, is_one_line, ran, started
 from scripted import answer, scripted
 from sites import Site
 from store_kit import fill, small_disk
-from test_fetching import ETAG, Told, offered
+from test_fetching import CONTENT, ETAG, Told, offered
 from web_servers import cutting, nginx
 from wire_client import until
 
 from bitsd.cli import main
 from bitsd.client.download import download
-from bitsd.client.fetching import DownloadFailed, How
-from bitsd.client.progress import Kind
+from bitsd.client.fetching import How
+from bitsd.client.progress import Kind, TransferFailed
 
 MIB = 1024 * 1024
 LARGE = random.Random(3).randbytes(20 * MIB + 17)
@@ -43,21 +43,22 @@ def state(file: Path) -> int:
     return last + 1
 
 
-async def test_program_is_quiet_and_keeps_time_and_name(tmp_path: Path):
+async def test_program_says_a_line_and_keeps_time_and_name(tmp_path: Path):
     async with nginx(tmp_path / "nginx") as server:
         source = server.root / "image.ckm"
         source.write_bytes(LARGE)
         os.utime(source, (1_600_000_000, 1_600_000_000))
         code, out, err = await ran("download", f"{server.url}/image.ckm", str(tmp_path))
 
-        assert (code, out, err) == (0, "", "")
+        assert (code, err) == (0, "")
+        assert out == f"image.ckm: fetched, {len(LARGE)} bytes\n"
         assert digest((tmp_path / "image.ckm").read_bytes()) == digest(LARGE)
         assert (tmp_path / "image.ckm").stat().st_mtime == 1_600_000_000
 
         code, out, err = await ran("download", f"{server.url}/image.ckm", str(tmp_path))
 
-        assert (code, out) == (0, "")
-        assert err == "bitsd: image.ckm: already there\n"
+        assert (code, err) == (0, "")
+        assert out == f"image.ckm: already there, {len(LARGE)} bytes\n"
 
 
 async def test_ranges_of_several_connections_are_one_file(tmp_path: Path):
@@ -126,10 +127,13 @@ async def test_interrupted_program_keeps_what_came(tmp_path: Path, number: int):
             out, err = await process.communicate()
 
         assert process.returncode == 130
-        assert err == b""
-        last = json.loads(out.splitlines()[-1])
-        assert last["event"] == "failed"
-        assert last["reason"].startswith("interrupted; what came is kept")
+        assert err == b"bitsd: a: interrupted; the same command goes on\n"
+        assert json.loads(out.splitlines()[-1]) == {
+            "event": "failed",
+            "file": "a",
+            "reason": "interrupted",
+            "resumable": True,
+        }
         held = state(file)
         assert held >= MIB
 
@@ -151,11 +155,13 @@ async def test_file_survives_connections_that_are_cut(site: Site, tmp_path: Path
 
     assert (code, err) == (0, "")
     told = [json.loads(line) for line in out.splitlines()]
+    assert isinstance(told[-1].pop("seconds"), float)
     assert told[-1] == {
         "event": "done",
         "file": "a",
         "held": len(LARGE),
         "total": len(LARGE),
+        "reason": f"fetched, {len(LARGE)} bytes",
     }
     assert "waiting" in {event["event"] for event in told}
     assert "again" not in {event["event"] for event in told}
@@ -172,7 +178,7 @@ async def test_program_gives_up_and_can_be_called_again(tmp_path: Path):
     assert code == 3
     assert "next try" in err
     assert "gave up: the server answers 503" in err.splitlines()[-1]
-    assert "kept" not in err
+    assert err.endswith("; the same command goes on\n")
 
 
 def test_what_cannot_be_fetched_is_one_line(
@@ -224,7 +230,8 @@ async def test_terminal_shows_a_bar(tmp_path: Path):
     except OSError:  # how a terminal says that nobody is there
         os.close(here)
 
-    assert (process.returncode, out) == (0, b"")
+    said = f"image.ckm: fetched, {len(CONTENT)} bytes\n"
+    assert (process.returncode, out) == (0, said.encode())
     assert b"image.ckm" in seen
     assert "━".encode() in seen
 
@@ -242,7 +249,7 @@ async def test_full_disk_is_told_and_costs_little(tmp_path: Path):
             filler = await asyncio.to_thread(fill, disk)
             (writer,) = server.serving.values()
             writer.write(content[2 * MIB :])
-            with pytest.raises(DownloadFailed, match="no room is left"):
+            with pytest.raises(TransferFailed, match="no room is left"):
                 await fetching
             held = state(file)
             server.script = offered(content)
@@ -258,7 +265,7 @@ async def test_file_that_cannot_fit_is_not_begun(tmp_path: Path):
     head = answer(200, ETAG, ("Content-Length", str(10 * MIB)))
     with small_disk(tmp_path / "disk", size="1m") as disk:
         async with scripted(lambda _asked: head) as server:
-            with pytest.raises(DownloadFailed, match=r"needs 10485760 bytes, .* has "):
+            with pytest.raises(TransferFailed, match=r"needs 10485760 bytes, .* has "):
                 await download(f"{server.url}/a", disk / "a")
 
         assert list(disk.iterdir()) == []

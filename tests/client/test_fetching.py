@@ -17,10 +17,10 @@ from scripted import HANG_UP, Asked, answer, in_turn, scripted
 
 from bitsd.client import fetching, spans
 from bitsd.client.download import destination, download
-from bitsd.client.fetching import DownloadFailed, How
+from bitsd.client.fetching import How
 from bitsd.client.options import Options
 from bitsd.client.partial import part_of
-from bitsd.client.progress import Event, Kind
+from bitsd.client.progress import Event, Kind, TransferFailed
 
 CONTENT = random.Random(1).randbytes(100_000)
 MODIFIED = ("Last-Modified", "Tue, 24 Nov 2026 10:00:00 GMT")
@@ -273,7 +273,7 @@ async def test_empty_file_is_fetched(tmp_path: Path, number: int):
 )
 async def test_refusal_is_final_and_leaves_nothing(tmp_path: Path, said: bytes, reason):
     async with scripted(in_turn(said)) as server:
-        with pytest.raises(DownloadFailed, match=reason) as caught:
+        with pytest.raises(TransferFailed, match=reason) as caught:
             await download(f"{server.url}/a", tmp_path / "f")
 
     assert not caught.value.resumable
@@ -308,7 +308,7 @@ async def test_server_says_how_long_to_wait(tmp_path: Path, told: Told):
 
 async def test_no_progress_for_too_long_is_the_end_for_now(tmp_path: Path):
     async with scripted(lambda _asked: answer(503)) as server:
-        with pytest.raises(DownloadFailed, match="503") as caught:
+        with pytest.raises(TransferFailed, match="503") as caught:
             await download(f"{server.url}/a", tmp_path / "f", how=AT_ONCE)
 
     assert caught.value.resumable
@@ -319,7 +319,7 @@ async def test_no_progress_for_too_long_is_the_end_for_now(tmp_path: Path):
 async def test_another_download_goes_on_where_one_gave_up(tmp_path: Path, told: Told):
     async with scripted(lambda asked: cut(offered()(asked), after=30_000)) as server:
         url = f"{server.url}/a"
-        with pytest.raises(DownloadFailed):
+        with pytest.raises(TransferFailed):
             await download(url, tmp_path / "f", how=AT_ONCE)
         server.script = offered()
         done = await download(url, tmp_path / "f", progress=told)
@@ -338,7 +338,7 @@ async def test_file_that_changed_between_two_downloads_is_started_over(
     how = How(connections=number, retry_for=timedelta(0))
     async with scripted(lambda asked: cut(offered()(asked), after=30_000)) as server:
         url = f"{server.url}/a"
-        with pytest.raises(DownloadFailed):
+        with pytest.raises(TransferFailed):
             await download(url, tmp_path / "f", how=how)
         server.script = offered(new, ("ETag", '"two"'))
         done = await download(url, tmp_path / "f", how=how, progress=told)
@@ -349,7 +349,7 @@ async def test_file_that_changed_between_two_downloads_is_started_over(
 
 async def test_what_came_of_another_url_is_not_used(tmp_path: Path):
     async with scripted(lambda asked: cut(offered()(asked), after=30_000)) as server:
-        with pytest.raises(DownloadFailed):
+        with pytest.raises(TransferFailed):
             await download(f"{server.url}/a", tmp_path / "f", how=AT_ONCE)
         server.script = offered()
         await download(f"{server.url}/b", tmp_path / "f")
@@ -361,7 +361,7 @@ async def test_last_byte_is_asked_for_even_if_all_came(tmp_path: Path, told: Tol
     """A crash between the last byte and the end; the file may have changed since."""
     async with scripted(lambda asked: cut(offered()(asked), after=99_999)) as server:
         url = f"{server.url}/a"
-        with pytest.raises(DownloadFailed):
+        with pytest.raises(TransferFailed):
             await download(url, tmp_path / "f", how=AT_ONCE)
         state = tmp_path / "f.part.state"
         text = state.read_text()
@@ -395,7 +395,8 @@ async def test_file_that_is_here_is_left_alone(
 
     assert done.fetched is not same
     assert [asked.method for asked in server.asked] == ["HEAD", "GET"][: 2 - same]
-    assert told.reasons(Kind.DONE) == ["already there" if same else None]
+    what = "already there" if same else "fetched"
+    assert told.reasons(Kind.DONE) == [f"{what}, {len(CONTENT)} bytes"]
     assert names(tmp_path) == ["f"]
 
 
@@ -512,7 +513,7 @@ async def test_versions_are_never_mixed(tmp_path: Path, seed: int):
     how = How(connections=1 + seed % 4, retry_for=timedelta(0) if seed % 3 else DAY)
     async with scripted(script) as server:
         for _ in range(30):  # for it gives up in between, too
-            with suppress(DownloadFailed):
+            with suppress(TransferFailed):
                 await download(f"{server.url}/a", tmp_path / "f", how=how)
                 break
 
@@ -554,7 +555,7 @@ async def test_two_downloads_do_not_write_one_file(tmp_path: Path, told: Told):
             )
         )
         await told.something.wait()
-        with pytest.raises(DownloadFailed, match="another process"):
+        with pytest.raises(TransferFailed, match="another process"):
             await download(url, tmp_path / "f")
         assert part_of(tmp_path / "f").exists()
         first.cancel()
@@ -568,13 +569,13 @@ async def test_two_downloads_do_not_write_one_file(tmp_path: Path, told: Told):
 async def test_place_where_nothing_can_be_written(tmp_path: Path, place: str, reason):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link.part").symlink_to("elsewhere")
-    with pytest.raises(DownloadFailed, match=reason):
+    with pytest.raises(TransferFailed, match=reason):
         await download("http://127.0.0.1:1/a", tmp_path / place)
 
 
 async def test_unusable_certificates_are_told(tmp_path: Path):
     options = Options(ca=tmp_path / "none.pem")
-    with pytest.raises(DownloadFailed, match=r"none\.pem"):
+    with pytest.raises(TransferFailed, match=r"none\.pem"):
         await download("https://127.0.0.1:1/a", tmp_path / "f", options=options)
 
     assert names(tmp_path) == []
@@ -597,7 +598,7 @@ async def test_server_that_is_not_trusted_is_not_asked_again(tmp_path: Path):
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
     async with scripted(in_turn(), tls) as server:
-        with pytest.raises(DownloadFailed, match="not trusted") as caught:
+        with pytest.raises(TransferFailed, match="not trusted") as caught:
             await download(f"{server.url}/a", tmp_path / "f")
 
     assert not caught.value.resumable
@@ -630,9 +631,9 @@ async def test_failure_of_one_connection_is_known_when_all_have_ended():
 
     async def failing() -> None:
         await asyncio.sleep(0)
-        raise DownloadFailed("it failed")
+        raise TransferFailed("it failed")
 
-    with pytest.raises(DownloadFailed):
+    with pytest.raises(TransferFailed):
         await fetching._together([slow(), failing(), slow()])
 
     assert ended == ["slow", "slow"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bitsd.client import options as module
-from bitsd.client.http import Options, add_options, options
+from bitsd.client.options import Options, add_options, options
 
 
 def told(*arguments: str) -> Options:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bitsd.client.partial import CannotKeep, Partial, part_of
+from bitsd.client.partial import Partial, part_of
+from bitsd.client.progress import TransferFailed
 from bitsd.client.replies import Version
 from bitsd.ranges import ByteRange
 
@@ -142,7 +143,7 @@ def test_failure_of_the_disk_is_told(
     part = opened(target)
     part.write(400, CONTENT[400:500])
     monkeypatch.setattr(os, "fdatasync", failing)
-    with pytest.raises(CannotKeep, match="Input/output error"):
+    with pytest.raises(TransferFailed, match="Input/output error"):
         part.close()
     monkeypatch.undo()
     again = opened(target)

@@ -27,22 +27,40 @@ async def example(*arguments: object) -> tuple[int | None, str, str]:
     return process.returncode, out.decode(), err.decode()
 
 
-async def test_example_uploads_a_file(site: Site, tmp_path: Path):
-    path = tmp_path / "report.7z"
+async def test_example_uploads_and_downloads_a_file(site: Site, tmp_path: Path):
+    path, copy = tmp_path / "report.7z", tmp_path / "copy.7z"
     path.write_bytes(bytes(1_000_000))
-    code, out, err = await example(path, f"{site.url}/in/")
+    url = f"{site.url}/in/report.7z"
+    code, out, err = await example("upload", path, f"{site.url}/in/")
 
     assert (code, err) == (0, "")
-    assert out.startswith(f"{site.url}/in/report.7z: 1000000 bytes\n")
-    assert "\r100 %" in out
+    assert f"\r100 %\nreport.7z: uploaded to {url}, 1000000 bytes\n" in out
     assert (site.folder / "report.7z").read_bytes() == bytes(1_000_000)
 
+    code, out, err = await example("download", url, copy)
 
-async def test_example_tells_a_refusal(site: Site, tmp_path: Path):
-    code, _out, err = await example(tmp_path / "none", f"{site.url}/in/")
+    assert (code, err) == (0, "")
+    assert "\r100 %\ncopy.7z: fetched, 1000000 bytes\n" in out
+    assert copy.read_bytes() == bytes(1_000_000)
+
+    code, out, err = await example("download", url, copy)
+
+    assert (code, err) == (0, "")
+    assert out.startswith("\ncopy.7z: already there, 1000000 bytes\n")
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [("upload", "No such file"), ("download", "there is no such file on the server")],
+)
+async def test_example_tells_a_refusal(
+    site: Site, tmp_path: Path, what: str, said: str
+):
+    of = [tmp_path / "none", f"{site.url}/in/none"]
+    code, _out, err = await example(what, *(of if what == "upload" else of[::-1]))
 
     assert code == 1
-    assert "No such file" in err
+    assert said in err
 
 
 def test_everything_is_there():

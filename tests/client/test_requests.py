@@ -13,7 +13,9 @@ import spnego
 import trustme
 from scripted import HANG_UP, SILENCE, Asked, ack, answer, in_turn, scripted
 
-from bitsd.client.http import Http, NoAnswer, Options, _Sending
+from bitsd.client.http import Http, _Sending
+from bitsd.client.options import Options
+from bitsd.client.trouble import NoAnswer
 from bitsd.client.way import is_loopback
 from bitsd.protocol.wire import METHOD
 
@@ -178,7 +180,7 @@ async def test_impossible_sign_in_is_told(options, offered, sentence):
     async with scripted(in_turn(answer(401, offered))) as server:
         problem = await failed(options, server.url)
 
-    assert problem.final
+    assert not problem.resumable
     assert str(problem).startswith("cannot sign in at 127.0.0.1:")
     assert sentence in str(problem)
 
@@ -188,7 +190,7 @@ async def test_missing_pyspnego_is_told(monkeypatch: pytest.MonkeyPatch):
     async with scripted(in_turn(answer(401, NTLM))) as server:
         problem = await failed(ALICE, server.url)
 
-    assert problem.final
+    assert not problem.resumable
     assert str(problem).endswith("pip install 'bitsd[windows-auth]'")
 
 
@@ -328,7 +330,7 @@ async def test_sign_in_whose_connection_is_lost_each_time_is_given_up():
     async with scripted(Signing(loses=99)) as server:
         problem = await failed(ALICE_NTLM, server.url)
 
-    assert not problem.final
+    assert problem.resumable
     assert "a proxy between may share its connections" in str(problem)
 
 
@@ -366,7 +368,7 @@ async def test_token_of_nonsense_is_told():
     async with scripted(script) as server:
         problem = await failed(ALICE_NTLM, server.url)
 
-    assert problem.final
+    assert not problem.resumable
     assert "ntlm does not work: " in str(problem)
 
 
@@ -378,7 +380,7 @@ async def test_missing_credentials_are_told(
     async with scripted(in_turn(answer(401, NEGOTIATE))) as server:
         problem = await failed(Options(user=""), server.url)
 
-    assert problem.final
+    assert not problem.resumable
     assert "negotiate does not work: " in str(problem)
 
 
@@ -416,7 +418,7 @@ async def test_stranger_is_not_trusted(tls: ssl.SSLContext):
     async with scripted(in_turn(), tls) as server:
         problem = await failed(Options(), server.url)
 
-    assert problem.final
+    assert not problem.resumable
     assert "is not trusted: " in str(problem)
 
 
@@ -444,7 +446,7 @@ async def test_unusable_file_is_told(tmp_path: Path, option: str, content: str |
     with pytest.raises(NoAnswer, match=r"^cannot use --c\w+ .*file.pem: ") as raised:
         await Http(Options(**{option: path})).__aenter__()
 
-    assert raised.value.final
+    assert not raised.value.resumable
 
 
 # proxies
@@ -477,7 +479,7 @@ async def test_unusable_kind_of_proxy_is_told(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("no_proxy", raising=False)
     problem = await failed(Options(), "http://server.test/")
 
-    assert problem.final
+    assert not problem.resumable
     assert "only http and https proxies" in str(problem)
 
 
@@ -489,7 +491,7 @@ async def test_proxy_that_refuses_is_told(
         monkeypatch.setenv("https_proxy", proxy.url)
         problem = await failed(Options(), "https://server.test/")
 
-    assert problem.final == final
+    assert problem.resumable == (not final)
     assert f"the proxy does not connect to server.test: HTTP {status}" in str(problem)
 
 
@@ -509,7 +511,7 @@ async def test_no_answer_is_told(said: bytes | None, sentence: str):
     async with scripted(lambda _asked: said) as server:
         problem = await failed(Options(timeout_seconds=0.3), server.url)
 
-    assert not problem.final
+    assert problem.resumable
     assert sentence.format(server.url.removeprefix("http://")) in str(problem)
 
 
@@ -539,7 +541,7 @@ async def test_nobody_there_is_told():
         host = f"127.0.0.1:{nobody.getsockname()[1]}"
         problem = await failed(Options(), f"http://{host}/")
 
-    assert not problem.final
+    assert problem.resumable
     assert str(problem).startswith(f"cannot connect to {host}: ")
 
 

@@ -11,8 +11,8 @@ from signing import write_users
 from sites import Serve, Site
 from windows_clients import PASSWORD
 
-from bitsd.client.http import Options
-from bitsd.client.outcome import UploadFailed
+from bitsd.client.options import Options
+from bitsd.client.progress import TransferFailed
 from bitsd.client.upload import Terms, upload
 
 ENTITY = os.urandom(1_000_000)
@@ -68,7 +68,7 @@ async def test_wrong_password_is_told(site: Site, source: Path, options: Options
     wrong = Options(
         user="alice", password="wrong", authentication=options.authentication
     )
-    with pytest.raises(UploadFailed, match="Give --user, or look at") as raised:
+    with pytest.raises(TransferFailed, match="Give --user, or look at") as raised:
         await upload(source, f"{site.url}/in/", options=wrong, terms=TERMS)
 
     assert raised.value.status == 401
@@ -76,7 +76,7 @@ async def test_wrong_password_is_told(site: Site, source: Path, options: Options
 
 async def test_who_may_not_upload_is_told(site: Site, source: Path):
     bob = Options(user="bob", password=PASSWORD)
-    with pytest.raises(UploadFailed, match="Not allowed") as raised:
+    with pytest.raises(TransferFailed, match="Not allowed") as raised:
         await upload(source, f"{site.url}/in/", options=bob, terms=TERMS)
 
     assert raised.value.status == 403

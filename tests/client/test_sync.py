@@ -290,8 +290,8 @@ async def test_program_looks_once(tmp_path: Path):
         arguments = ("sync", f"{server.url}/a.ckm", str(folder), "--once")
         code, out, err = await ran(*arguments)
 
-        assert (code, out) == (0, "")
-        assert err == "bitsd: a.ckm.index: fetched\nbitsd: a.ckm: fetched\n"
+        assert (code, err) == (0, "")
+        assert out == "a.ckm.index: fetched, 5 bytes\na.ckm: fetched, 5 bytes\n"
         assert (folder / "a.ckm").read_bytes() == b"image"
         assert [f"{each.method} {each.path}" for each in server.asked()] == [
             "HEAD /a.ckm.index",
@@ -328,9 +328,11 @@ async def test_program_looks_until_it_is_stopped(
             process.send_signal(number)
             _out, err = await process.communicate()
 
-    assert (process.returncode, err) == (0, b"")
+    assert process.returncode == 0
+    assert is_one_line(err.decode())
+    assert "503" in err.decode()
     assert [event["event"] for event in told] == ["failed", "started", "done"]
-    assert told[-1]["reason"] == "fetched"
+    assert told[-1]["reason"] == "fetched, 3 bytes"
     assert (folder / "a").read_bytes() == b"one"
 
 
@@ -380,4 +382,5 @@ async def test_interrupted_look_is_told_by_its_code(tmp_path: Path):
         async with asyncio.timeout(PROCESS_SECONDS):
             out, err = await process.communicate()
 
-    assert (process.returncode, out, err) == (130, b"", b"")
+    said = f"bitsd: {tmp_path}: interrupted; the same command goes on\n"
+    assert (process.returncode, out, err) == (130, b"", said.encode())

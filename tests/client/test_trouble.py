@@ -36,11 +36,11 @@ def test_error_becomes_a_sentence(error: Exception, sentence: str):
     answer = no_answer(error, "server:1", 300.0)
 
     assert str(answer) == sentence
-    assert not answer.final
+    assert answer.resumable
 
 
 def test_name_that_cannot_be_one_is_final():
     answer = no_answer(UnicodeError("label too long"), "a..b:1", 300.0)
 
     assert str(answer) == "a..b:1 is not the name of a host"
-    assert answer.final
+    assert not answer.resumable

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import proxies
@@ -13,16 +14,9 @@ from sites import Application, Serve, Site, write
 
 import bitsd
 from bitsd.client import upload as module
-from bitsd.client.http import Options
-from bitsd.client.outcome import (
-    Happening,
-    Progress,
-    Started,
-    Uploaded,
-    UploadFailed,
-    Waiting,
-)
-from bitsd.client.upload import Terms, cancel, destination, upload
+from bitsd.client.options import Options
+from bitsd.client.progress import Event, Kind, TransferFailed
+from bitsd.client.upload import Terms, Uploaded, cancel, destination, upload
 from bitsd.protocol.wire import PROTOCOL
 
 ENTITY = bytes(n % 251 for n in range(1_000_000))
@@ -47,8 +41,8 @@ def notes(state: Path) -> list[str]:
     return [path.suffix for path in state.iterdir()] if state.exists() else []
 
 
-async def failed(source: Path, url: str, terms: Terms = TERMS) -> UploadFailed:
-    with pytest.raises(UploadFailed) as raised:
+async def failed(source: Path, url: str, terms: Terms = TERMS) -> TransferFailed:
+    with pytest.raises(TransferFailed) as raised:
         await upload(source, url, terms=terms)
     return raised.value
 
@@ -132,7 +126,7 @@ async def test_what_is_no_file_is_told(site: Site, tmp_path: Path, make):
 
 
 async def test_what_happens_is_told(source: Path):
-    happened: list[Happening] = []
+    happened: list[Event] = []
     offsets = [(("BITS-Received-Content-Range", str(n))) for n in (600_000, 1_000_000)]
     acks = [ack(200, field) for field in offsets]
     script = in_turn(ack(503), created(), *acks, ack())
@@ -141,20 +135,27 @@ async def test_what_happens_is_told(source: Path):
         terms = Terms(fragment_size=600_000, wait_seconds=0.01)
         await upload(source, url, terms=terms, progress=happened.append)
 
-    assert happened[0] == Started(url, 1_000_000, resumed=False)
-    assert isinstance(happened[1], Waiting)
-    assert happened[1].seconds < 0.02
-    assert "HTTP 503" in happened[1].why
-    progress = [event for event in happened[2:] if isinstance(event, Progress)]
+    started, waiting, *progress, done = happened
+    of = partial(Event, file="report.7z", total=1_000_000)
+    assert started == of(event=Kind.STARTED, held=0)
+    assert waiting.seconds is not None
+    assert waiting.seconds < 0.02
+    assert waiting.reason is not None
+    assert "HTTP 503" in waiting.reason
+    said = {"reason": waiting.reason, "seconds": waiting.seconds}
+    assert waiting == of(event=Kind.WAITING, held=0, **said)
     assert progress == [
-        Progress(offset, 1_000_000)
+        of(event=Kind.PROGRESS, held=offset)
         for offset in (262_144, 524_288, 600_000, 862_144, 1_000_000)
     ]
+    reason = f"uploaded to {url}, 1000000 bytes"
+    said = {"reason": reason, "seconds": done.seconds, "url": url}
+    assert done == of(event=Kind.DONE, held=1_000_000, **said)
 
 
 async def test_trouble_of_who_is_told_is_not_that_of_the_line(site: Site, source: Path):
-    def full(happening: Happening) -> None:
-        if isinstance(happening, Progress):
+    def full(event: Event) -> None:
+        if event.event is Kind.PROGRESS:
             raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError):
@@ -195,10 +196,10 @@ async def test_line_that_is_down_is_given_up_and_gone_on_with(
 
         before = line.carried
         line.budgets = iter([10**9])
-        happened: list[Happening] = []
+        happened: list[Event] = []
         await upload(source, url, terms=TERMS, progress=happened.append)
 
-    assert happened[0] == Started(f"{url}report.7z", len(ENTITY), resumed=True)
+    assert happened[0].held == 200_000
     assert (site.folder / "report.7z").read_bytes() == ENTITY
     assert line.carried - before < len(ENTITY) - 300_000 + SMALL + 16 * HEAD
     assert notes(state) == []
@@ -238,8 +239,8 @@ class Interrupted(Exception):
 async def interrupted(site: Site, source: Path, at: int = 500_000) -> None:
     """Stop in the middle of a fragment."""
 
-    def stop(happening: Happening) -> None:
-        if isinstance(happening, Progress) and happening.offset >= at:
+    def stop(event: Event) -> None:
+        if event.event is Kind.PROGRESS and (event.held or 0) >= at:
             raise Interrupted
 
     with pytest.raises(Interrupted):
@@ -249,8 +250,8 @@ async def interrupted(site: Site, source: Path, at: int = 500_000) -> None:
 def started(source: Path, url: str, begun: asyncio.Event) -> "asyncio.Task[Uploaded]":
     """An upload that tells when it sends."""
 
-    def happened(happening: Happening) -> None:
-        if isinstance(happening, Progress):
+    def happened(event: Event) -> None:
+        if event.event is Kind.PROGRESS:
             begun.set()
 
     return asyncio.create_task(upload(source, url, progress=happened))
@@ -344,12 +345,12 @@ async def test_file_that_changes_meanwhile_is_not_published(
 ):
     async with relay(site.url) as line:
 
-        def happened(happening: Happening) -> None:
-            if happening == Progress(at - at % 262_144, len(ENTITY)):
+        def happened(event: Event) -> None:
+            if event.event is Kind.PROGRESS and event.held == at - at % 262_144:
                 change(source)
 
         terms = Terms(fragment_size=1_000_000)
-        with pytest.raises(UploadFailed) as raised:
+        with pytest.raises(TransferFailed) as raised:
             await upload(source, f"{line.url}/in/", terms=terms, progress=happened)
 
     assert not raised.value.resumable
@@ -363,10 +364,10 @@ async def test_empty_file_that_changes_meanwhile_is_not_published(
     source = tmp_path / "empty"
     source.touch()
 
-    def happened(_happening: Happening) -> None:
+    def happened(_event: Event) -> None:
         source.write_bytes(b"more")
 
-    with pytest.raises(UploadFailed, match="changed while it is uploaded"):
+    with pytest.raises(TransferFailed, match="changed while it is uploaded"):
         await upload(source, f"{site.url}/in/", progress=happened)
 
     assert not (site.folder / "empty").exists()
@@ -396,7 +397,7 @@ async def test_upload_is_cancelled(site: Site, source: Path, state: Path):
 
     assert site.sessions == []
     assert notes(state) == []
-    with pytest.raises(UploadFailed, match="to that URL was begun here"):
+    with pytest.raises(TransferFailed, match="to that URL was begun here"):
         await cancel(source, f"{site.url}/in/")
 
 
@@ -414,7 +415,7 @@ async def test_cancel_that_nobody_hears_is_told(
     monkeypatch.setattr(module, "CANCEL_SECONDS", 0.0)
     async with scripted(in_turn(created(), answer(403), HANG_UP)) as server:
         await failed(source, f"{server.url}/in/")
-        with pytest.raises(UploadFailed, match="broke") as raised:
+        with pytest.raises(TransferFailed, match="broke") as raised:
             await cancel(source, f"{server.url}/in/")
 
     assert raised.value.resumable
@@ -423,7 +424,7 @@ async def test_cancel_that_nobody_hears_is_told(
 
 async def test_unusable_certificate_is_told(site: Site, source: Path, tmp_path: Path):
     options = Options(ca=tmp_path / "none.pem")
-    with pytest.raises(UploadFailed, match="cannot use --ca") as raised:
+    with pytest.raises(TransferFailed, match="cannot use --ca") as raised:
         await upload(source, f"{site.url}/in/", options=options)
 
     assert not raised.value.resumable
@@ -435,7 +436,7 @@ async def test_unusable_certificate_is_told(site: Site, source: Path, tmp_path: 
 async def test_large_fragments_shrink_until_nginx_passes_them(
     site: Site, source: Path, tmp_path: Path
 ):
-    happened: list[Happening] = []
+    happened: list[Event] = []
     async with (
         proxies.nginx(site.host, tmp_path, largest="100k") as listening,
         relay(listening) as line,
@@ -443,7 +444,7 @@ async def test_large_fragments_shrink_until_nginx_passes_them(
         await upload(source, f"{line.url}/in/", progress=happened.append)
 
     assert (site.folder / "report.7z").read_bytes() == ENTITY
-    assert not [event for event in happened if isinstance(event, Waiting)]
+    assert not [event for event in happened if event.event is Kind.WAITING]
 
 
 async def test_host_id_is_followed(serve: Serve, source: Path):

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
@@ -81,7 +82,8 @@ async def test_upload_says_one_line_and_nothing_on_stderr(site: Site, source: Pa
     code, out, err = await uploaded(source, f"{site.url}/in/")
 
     assert (code, err) == (0, "")
-    assert out == f"{site.url}/in/report.7z: 3000017 bytes uploaded\n"
+    url = f"{site.url}/in/report.7z"
+    assert out == f"report.7z: uploaded to {url}, 3000017 bytes\n"
     assert (site.folder / "report.7z").read_bytes() == ENTITY
 
 
@@ -92,18 +94,18 @@ async def test_events_are_json(site: Site, source: Path):
     assert (code, err) == (0, "")
     first, *progress, last = events(out)
     url = f"{site.url}/in/x"
-    assert first == {"event": "started", "url": url, "size": 3000017, "resumed": False}
-    assert {event["event"] for event in progress} == {"progress"}
+    of = {"total": 3000017}
+    assert first == {"event": "started", "file": "report.7z", "held": 0} | of
+    assert {event["event"] for event in progress} <= {"progress"}
     assert len(progress) < 10
     seconds = last.pop("seconds")
     assert isinstance(seconds, float)
-    assert last == {
+    assert last == of | {
         "event": "done",
+        "file": "report.7z",
+        "held": 3000017,
+        "reason": f"uploaded to {url}, 3000017 bytes",
         "url": url,
-        "size": 3000017,
-        "sent": 3000017,
-        "reply_url": None,
-        "reply": None,
     }
 
 
@@ -129,7 +131,7 @@ async def test_giving_up_is_told_apart(source: Path):
     *waiting, last = err.splitlines()
     assert len(waiting) <= 1
     assert "Connection refused" in last
-    assert last.startswith("bitsd: gave up: cannot connect to ")
+    assert last.startswith("bitsd: report.7z: gave up: cannot connect to ")
     assert last.endswith("; the same command goes on")
 
 
@@ -200,7 +202,12 @@ async def test_signal_stops_it_and_the_same_command_goes_on(
         assert code == 130
         assert is_one_line(err)
         assert "the same command goes on" in err
-        assert events(out)[-1] == {"event": "interrupted"}
+        assert events(out)[-1] == {
+            "event": "failed",
+            "file": "report.7z",
+            "reason": "interrupted",
+            "resumable": True,
+        }
 
         carried, line.limit = line.carried, math.inf
         code, _out, err = await ended(await start(source, f"{line.url}/in/"))
@@ -222,7 +229,7 @@ async def test_killed_client_sends_little_again(start: Start, site: Site, source
 
     assert code == 0
     assert (site.folder / "report.7z").read_bytes() == ENTITY
-    assert events(out)[0]["resumed"] is True
+    assert events(out)[-1]["held"] == len(ENTITY)
     # What came in the meantime of the first run was kept as well.
     assert line.carried - carried < len(ENTITY) - held + SMALL + 10 * 700
 
@@ -266,8 +273,9 @@ async def test_killed_server_costs_little_again(
         code, out, err = await ended(process)
 
     assert code == 0
-    assert "trying again in " in err
-    assert out == f"{line.url}/in/report.7z: 3000017 bytes uploaded\n"
+    assert "; next try in " in err
+    url = f"{line.url}/in/report.7z"
+    assert out == f"report.7z: uploaded to {url}, 3000017 bytes\n"
     assert (tmp_path / "in" / "report.7z").read_bytes() == ENTITY
     # What was not acknowledged comes again, and what the relay had of it before.
     assert line.carried - carried < len(ENTITY) - ACKED + SMALL + 300_000
@@ -294,7 +302,7 @@ async def test_interrupted_upload_is_cancelled(start: Start, site: Site, source:
         cancel = (source, f"{line.url}/in/", "--cancel")
         code, out, err = await ended(await start(*cancel))
         assert (code, err) == (0, "")
-        assert out == f"{line.url}/in/report.7z: cancelled\n"
+        assert out == "report.7z: upload cancelled\n"
         assert site.sessions == []
 
         code, out, err = await ended(await start(*cancel, "--json"))
@@ -317,14 +325,14 @@ async def test_reply_is_told(source: Path, tmp_path: Path):
         reply = tmp_path / "reply"
         stored = await uploaded(source, to, *arguments, "--reply", reply)
 
-    line = f"{server.url}/in: 3000017 bytes uploaded\n"
-    assert left == (0, line + "/reply: the reply, not fetched without --reply\n", "")
-    assert stored == (0, f"{line}{reply}: the reply\n", "")
+    line = f"report.7z: uploaded to {to}, 3000017 bytes; reply"
+    assert left == (0, f"{line} /reply, not fetched without --reply\n", "")
+    assert stored == (0, f"{line} {reply}, fetched\n", "")
     assert reply.read_bytes() == b"yes"
 
 
 async def test_terminal_shows_a_bar(source: Path):
-    """The bar and its reason to wait, and then none of it."""
+    """The bar, and why it waits."""
     create = ack(200, ("BITS-Session-Id", "1"))
     received = ("BITS-Received-Content-Range", str(len(ENTITY)))
     script = in_turn(ack(503), create, ack(200, received), ack())
@@ -344,9 +352,10 @@ async def test_terminal_shows_a_bar(source: Path):
         code, out, _err = await ended(process)
     shown = await asyncio.to_thread(all_of, master)
 
-    assert (code, out) == (0, f"{server.url}/in: 3000017 bytes uploaded\n")
-    assert "report.7z" in shown
-    assert "HTTP 503" in shown
+    to = f"{server.url}/in"
+    assert (code, out) == (0, f"report.7z: uploaded to {to}, 3000017 bytes\n")
+    assert "report.7z (next try in 1 s) ━" in re.sub(r"\x1b\[[\d;]*m", "", shown)
+    assert "bitsd: report.7z: the server answers HTTP 503." in shown
 
 
 def all_of(terminal: int) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bitsd.client.notes import CannotKeep, Note, Notes, folder
+from bitsd.client.notes import Note, Notes, folder
+from bitsd.client.progress import TransferFailed
 from bitsd.client.source import Looks
 
 SOURCE = Path("/x/report.7z")
@@ -101,7 +102,7 @@ def test_nothing_is_left_of_what_is_forgotten(state: Path):
 
 def test_notes_are_one_program_s_at_a_time():
     first = Notes(SOURCE, URL)
-    with pytest.raises(CannotKeep, match=r"another bitsd uploads /x/report.7z"):
+    with pytest.raises(TransferFailed, match=r"another bitsd uploads /x/report.7z"):
         Notes(SOURCE, URL)
     first.close()
     Notes(SOURCE, URL).close()
@@ -125,7 +126,7 @@ def test_lock_that_was_removed_meanwhile_is_taken_anew(
 
     monkeypatch.setattr(fcntl, "flock", ended)
     notes = Notes(SOURCE, URL)
-    with pytest.raises(CannotKeep):
+    with pytest.raises(TransferFailed):
         Notes(SOURCE, URL)
     notes.close()
 
@@ -141,7 +142,9 @@ def test_missing_place_is_told(
     path.parent.mkdir(exist_ok=True)
     path.touch()
     monkeypatch.setenv("XDG_STATE_HOME", str(state))
-    with pytest.raises(CannotKeep, match="set XDG_STATE_HOME to a folder") as raised:
+    with pytest.raises(
+        TransferFailed, match="set XDG_STATE_HOME to a folder"
+    ) as raised:
         Notes(SOURCE, URL)
 
     assert "Not a directory" in str(raised.value)
@@ -152,7 +155,7 @@ def test_note_that_cannot_be_reached_is_told(suffix: str):
     notes = Notes(SOURCE, URL)
     [lock] = folder().glob("*.lock")
     lock.with_suffix(suffix).mkdir()
-    with pytest.raises(CannotKeep, match="Is a directory"):
+    with pytest.raises(TransferFailed, match="Is a directory"):
         notes.read() if suffix == ".json" else notes.write(NOTE)
     notes.close()
 

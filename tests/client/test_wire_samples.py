@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from scripted import HANG_UP, Asked, Field, Scripted, ack, answer, in_turn, scripted
 
-from bitsd.client.http import Options
-from bitsd.client.outcome import UploadFailed
+from bitsd.client.options import Options
+from bitsd.client.progress import TransferFailed
 from bitsd.client.upload import Terms, cancel, upload
 
 PROTOCOL = "{7df0354d-249b-430f-820d-3d2a9bef4931}"
@@ -86,10 +86,10 @@ async def told(source: Path, *answers: bytes | None, terms: Terms = TERMS) -> Sc
 
 async def refused(
     source: Path, *answers: bytes | None
-) -> tuple[UploadFailed, Scripted]:
+) -> tuple[TransferFailed, Scripted]:
     """An upload that is answered so, and does not."""
     async with scripted(in_turn(*answers)) as server:
-        with pytest.raises(UploadFailed) as raised:
+        with pytest.raises(TransferFailed) as raised:
             await upload(source, f"{server.url}/in/report.dat", terms=TERMS)
     assert not raised.value.resumable
     return raised.value, server
@@ -394,7 +394,7 @@ async def test_interrupted_upload_is_cancelled(source: Path):
     script = in_turn(created(), error(403, "0x80070005"), PONG, CLOSED)
     async with scripted(script) as server:
         url = f"{server.url}/in/report.dat"
-        with pytest.raises(UploadFailed):
+        with pytest.raises(TransferFailed):
             await upload(source, url, terms=TERMS)
         await cancel(source, url)
 
