@@ -46,7 +46,7 @@ async def main(what: str, source: str, target: str) -> int:
     )
     try:
         if what == "upload":
-            terms = Terms(retry_seconds=PATIENCE.total_seconds())
+            terms = Terms(retry_for=PATIENCE)
             sent = await upload(
                 source, target, options=options, terms=terms, progress=show
             )

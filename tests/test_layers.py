@@ -154,9 +154,11 @@ LAYERS |= {
     "client.http": {"protocol.wire", "client.options", "client.signin"}
     | {"client.trouble", "client.way"},
     "client.pace": set(),
+    "client.retry": {"protocol.wire"},
     "client.moves": {"protocol.wire"},
     "client.verdicts": PROTOCOL | {"advice", "codes", "explain"},
-    "client.steps": PROTOCOL | {"client.moves", "client.pace", "client.verdicts"},
+    "client.steps": PROTOCOL
+    | {"client.moves", "client.pace", "client.retry", "client.verdicts"},
     "client.reply": {"client.http", "client.options", "client.progress"},
     "client.run": {"protocol.wire", "client.http", "client.moves"}
     | {"client.options", "client.progress", "client.reply", "client.steps"}
@@ -164,14 +166,14 @@ LAYERS |= {
     "client.source": {"client.progress"},
     "client.notes": {"client.progress", "client.source"},
     "client.upload": {"protocol.wire", "client.http", "client.notes", "client.options"}
-    | {"client.pace", "client.progress", "client.run", "client.source"}
+    | {"client.pace", "client.progress", "client.retry", "client.run"}
+    | {"client.source"}
     | {"client.steps"},
     "client.upload_command": {"quantities", "client.commands", "client.options"}
     | {"client.progress", "client.upload"},
     "client.bars": {"client.progress"},
-    "client.retry": set(),
     "client.spans": {"ranges"},
-    "client.replies": {"ranges"},
+    "client.replies": {"ranges", "client.retry"},
     "client.partial": {"ranges", "client.progress", "client.replies", "client.spans"},
     "client.fetching": {"protocol.wire", "ranges", "client.http", "client.options"}
     | {"client.partial", "client.progress", "client.replies", "client.retry"}

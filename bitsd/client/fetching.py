@@ -24,7 +24,7 @@ from .options import Options
 from .partial import Partial, look_at
 from .progress import Event, Kind, Tell, TransferFailed
 from .replies import Again, Body, Later, Never, Reply, Version, understood
-from .retry import RETRY_FOR, delay
+from .retry import RETRY_FOR, Patience
 from .spans import SMALLEST_PIECE, pieces
 from .trouble import NoAnswer
 
@@ -99,13 +99,12 @@ class Fetching:
         self._options = options
         self._tell = tell
         self._loop = asyncio.get_running_loop()
-        self._dice = random.SystemRandom()
         self._how = How()
         self._https: list[Http] = []
         self._opened = AsyncExitStack()
         self._plain = False
-        self._failures = 0
-        self._begun = self._progressed = self._saved = self._loop.time()
+        self._begun = self._saved = self._loop.time()
+        self._patience = Patience()
 
     async def on_disk(
         self, act: Callable[_P, _T], *arguments: _P.args, **_: _P.kwargs
@@ -116,6 +115,7 @@ class Fetching:
     async def run(self, how: How) -> Downloaded:
         """The file, once it is whole and has its name."""
         self._how = how
+        self._patience = Patience(retry_for=how.retry_for, progressed_at=self._begun)
         async with self._opened:
             return await self._run()
 
@@ -244,8 +244,9 @@ class Fetching:
                     if at + sum(map(len, block)) + len(octets) > end:
                         raise NoAnswer("more bytes came than were announced")
                     block.append(octets)
-                    self._progressed, self._failures = self._loop.time(), 0
-                    if sum(map(len, block)) >= BLOCK or self._progressed >= due:
+                    now = self._loop.time()
+                    self._patience = self._patience.rewarded(now)
+                    if sum(map(len, block)) >= BLOCK or now >= due:
                         at = await self._write(at, block)
                         due = self._loop.time() + SAVE_SECONDS
         finally:
@@ -272,14 +273,15 @@ class Fetching:
         Raises:
             TransferFailed: there was no progress for too long.
         """
-        idle = self._loop.time() - self._progressed
-        left = self._how.retry_for.total_seconds() - idle
-        if left <= 0:
+        self._patience = self._patience.tried()
+        # It spreads clients over time, and keeps no secret.
+        chance = random.random()  # noqa: S311
+        now = self._loop.time()
+        wait = self._patience.wait_seconds(now, chance, later.seconds)
+        if wait is None:
             raise TransferFailed(f"gave up: {later.reason}", resumable=True)
-        wait = delay(self._failures, self._dice) + (later.seconds or 0)
-        self._failures += 1
-        self._say(Kind.WAITING, reason=later.reason, seconds=min(wait, left))
-        await asyncio.sleep(min(wait, left))
+        self._say(Kind.WAITING, reason=later.reason, seconds=wait)
+        await asyncio.sleep(wait)
 
     def _done(self, version: Version, what: str) -> None:
         event = Event(

@@ -7,17 +7,15 @@ brings is used only where it shows that it is of the version that is held.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import mktime_tz, parsedate_tz
 from http import HTTPStatus
 from typing import NamedTuple, TypeAlias
 
 from bitsd.ranges import ByteRange
 
+from .retry import http_date, retry_after
+
 Fields: TypeAlias = Mapping[str, str]
 """Header fields; whoever gives them sees to it that case does not matter."""
-
-#: A server that asks for more patience is asked again earlier.
-LONGEST_RETRY_AFTER = 3600.0
 
 _CONTENT_RANGE = re.compile(
     r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.ASCII | re.IGNORECASE
@@ -60,7 +58,7 @@ class Version:
     @property
     def mtime(self) -> int | None:
         """Seconds since 1970."""
-        return seconds(self.modified)
+        return http_date(self.modified)
 
     def is_same(self, found: "Version") -> bool:
         """What a 206 shows is this version.
@@ -102,7 +100,7 @@ class Later(NamedTuple):
     """
 
     reason: str
-    seconds: float | None = None
+    seconds: float = 0.0
 
 
 class Never(NamedTuple):
@@ -143,7 +141,9 @@ def understood(
     if status in _RETRIED or (
         status >= HTTPStatus.INTERNAL_SERVER_ERROR and status not in _NOT_RETRIED
     ):
-        return Later(f"the server answers {_named(status)}", _retry_after(fields))
+        return Later(
+            f"the server answers {_named(status)}", retry_after(fields.items())
+        )
     return Never(_MEANINGS.get(status, f"the server answers {_named(status)}"), status)
 
 
@@ -192,30 +192,10 @@ def _version(fields: Fields, length: int) -> Version:
     etag, modified = fields.get("ETag"), fields.get("Last-Modified")
     if etag is not None and _STRONG.fullmatch(etag):
         return Version(length, etag, modified, etag)
-    written, now = seconds(modified), seconds(fields.get("Date"))
+    written, now = http_date(modified), http_date(fields.get("Date"))
     # RFC 9110 8.8.2.2: a file may be written twice within the second.
     strong = written is not None and now is not None and written + 1 <= now
     return Version(length, etag, modified, modified if strong else None)
-
-
-def seconds(value: str | None) -> int | None:
-    """A date of HTTP (RFC 9110 5.6.7) as seconds since 1970; None if it is none."""
-    try:
-        parsed = parsedate_tz(value or "")
-        return None if parsed is None else mktime_tz(parsed)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _retry_after(fields: Fields) -> float | None:
-    """RFC 9110 10.2.3: seconds, or a date by the server's own clock."""
-    value = fields.get("Retry-After", "")
-    if _NUMBER.fullmatch(value):
-        return min(float(value), LONGEST_RETRY_AFTER)
-    then, now = seconds(value), seconds(fields.get("Date"))
-    if then is None or now is None:
-        return None
-    return float(min(max(then - now, 0), LONGEST_RETRY_AFTER))
 
 
 def _named(status: int) -> str:

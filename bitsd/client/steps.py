@@ -38,8 +38,9 @@ from .moves import (
     Wait,
     Waited,
 )
-from .pace import MINIMUM, Pace, Patience
-from .verdicts import final, retry_after, told
+from .pace import MINIMUM, Pace
+from .retry import Patience, retry_after
+from .verdicts import final, told
 
 #: A server that loses so many sessions of one upload keeps none.
 MAXIMUM_RESTARTS = 5
@@ -71,6 +72,7 @@ class Upload:
         session_id: as the server wrote it, or None before there is one.
         host_id: the node that has the session, if not the host of the URL.
         fallback_seconds: of failures there, and the URL's host is asked again.
+        node_fails_since: the first of those failures.
         offset: of the next byte to send, as far as is known.
         sure: the server said so, and nothing broke since.
         furthest: the largest offset that it said.
@@ -88,6 +90,7 @@ class Upload:
     session_id: SessionId | None = None
     host_id: str | None = None
     fallback_seconds: int | None = None
+    node_fails_since: float | None = None
     offset: int = 0
     sure: bool = False
     furthest: int = 0
@@ -110,7 +113,7 @@ Next: TypeAlias = tuple[Upload, Step]
 
 def start(upload: Upload, moment: Moment) -> Next:
     """The first step; an upload with a session goes on with that."""
-    return _onward(replace(upload, patience=upload.patience.rewarded(moment.now)))
+    return _onward(_rewarded(upload, moment))
 
 
 def after(upload: Upload, event: Event, moment: Moment) -> Next:
@@ -122,6 +125,12 @@ def after(upload: Upload, event: Event, moment: Moment) -> Next:
             return (upload, Failed(why)) if is_final else _later(upload, why, moment)
         case _:
             return _answered(upload, event, moment)
+
+
+def _rewarded(upload: Upload, moment: Moment) -> Upload:
+    """It got on."""
+    patience = upload.patience.rewarded(moment.now)
+    return replace(upload, patience=patience, node_fails_since=None)
 
 
 def _onward(upload: Upload) -> Next:
@@ -181,8 +190,7 @@ def _answered(upload: Upload, answer: Answered, moment: Moment) -> Next:
 def _after_reply(upload: Upload, answer: Answered, moment: Moment) -> Next:
     if answer.status != _FETCHED:
         return _refused(upload, answer, None, moment)
-    patience = upload.patience.rewarded(moment.now)
-    return _onward(replace(upload, replied=True, patience=patience))
+    return _onward(replace(_rewarded(upload, moment), replied=True))
 
 
 def _no_ack(upload: Upload, answer: Answered, error: str, moment: Moment) -> Next:
@@ -217,7 +225,7 @@ def _after_create(upload: Upload, ack: Ack, answer: Answered, moment: Moment) ->
         fallback_seconds=ack.host_id_fallback_timeout,
         pinged=host_id is None,
         sure=True,
-        patience=replace(upload.patience, node_fails_since=None),
+        node_fails_since=None,
     )
     return _onward(made)
 
@@ -273,8 +281,7 @@ def _received(
         reply_url=ack.reply_url,
     )
     if complete or received > upload.furthest:
-        patience = upload.patience.rewarded(moment.now)
-        return _onward(replace(known, stalls=0, patience=patience))
+        return _onward(replace(_rewarded(known, moment), stalls=0))
     return _stalled(upload, known, ack, moment)
 
 
@@ -332,16 +339,19 @@ def _later(
     upload: Upload, why: str, moment: Moment, answer: Answered | None = None
 ) -> Next:
     """Wait, and then ask what the server holds."""
-    patience = upload.patience.tried(moment.now)
-    seconds = patience.wait_seconds(moment.chance)
-    if answer is not None:
-        seconds = max(seconds, retry_after(answer.fields))
-    if patience.ends(moment.now + seconds):
+    now, since, limit = moment.now, upload.node_fails_since, upload.fallback_seconds
+    patience = upload.patience.tried()
+    asked = 0.0 if answer is None else retry_after(answer.fields)
+    seconds = patience.wait_seconds(now, moment.chance, asked)
+    if seconds is None:
         return upload, GaveUp(why)
-    gone = patience.node_is_gone(moment.now, upload.fallback_seconds)
+    since = now if since is None else since
+    # The URL's own host is to be asked again ([MC-BUP] 3.1.6.3).
+    gone = limit is not None and now - since >= limit
     waiting = replace(
         upload,
         host_id=None if gone else upload.host_id,
+        node_fails_since=since,
         pinged=False,
         sure=False,
         patience=patience,

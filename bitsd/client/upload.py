@@ -10,6 +10,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol, TypeVar
 from urllib.parse import quote
@@ -21,14 +22,15 @@ from bitsd.protocol.wire import SessionId
 from .http import Http
 from .notes import Note, Notes
 from .options import Options
-from .pace import RETRY_SECONDS, Pace, Patience
+from .pace import Pace
 from .progress import Event, Kind, Tell, TransferFailed, nobody
+from .retry import RETRY_FOR, Patience
 from .run import Run
 from .source import Source
 from .steps import Upload
 
 #: For telling a server that an upload is given up, which it finds out by itself too.
-CANCEL_SECONDS = 60.0
+CANCEL_FOR = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,15 +39,13 @@ class Terms:
 
     Attributes:
         fragment_size: bytes; follows the speed of the line if not given.
-        retry_seconds: without progress, and it is given up.
-        wait_seconds: before the first repetition; doubled for each one after it.
+        retry_for: without progress, and it is given up.
         restart: forget what an earlier run sent, also of a file that changed since.
         reply: where the server application's reply is stored; not fetched if not given.
     """
 
     fragment_size: int | None = None
-    retry_seconds: float = RETRY_SECONDS
-    wait_seconds: float = 1.0
+    retry_for: timedelta = RETRY_FOR
     restart: bool = False
     reply: Path | None = None
 
@@ -56,9 +56,7 @@ class Terms:
             size=size,
             reply_file=None if self.reply is None else str(self.reply),
             pace=pace,
-            patience=Patience(
-                retry_seconds=self.retry_seconds, first_seconds=self.wait_seconds
-            ),
+            patience=Patience(retry_for=self.retry_for),
         )
         if note is None:
             return fresh
@@ -200,7 +198,7 @@ class _Job:
             if note is None:
                 why = f"no upload of {self._path} to that URL was begun here"
                 raise TransferFailed(why)
-            await self._cancelled(note, http, CANCEL_SECONDS)
+            await self._cancelled(note, http, CANCEL_FOR)
             await asyncio.to_thread(notes.forget)
 
     async def _earlier(
@@ -212,7 +210,7 @@ class _Job:
             return None
         if terms.restart:
             with suppress(TransferFailed):  # the session times out by itself
-                await self._cancelled(note, http, 0.0)
+                await self._cancelled(note, http, timedelta(0))
             await asyncio.to_thread(notes.forget)
             return None
         if note.looks != source.looks:
@@ -220,8 +218,8 @@ class _Job:
             raise TransferFailed(f"{why}; to upload it as it is now, say --restart")
         return note
 
-    async def _cancelled(self, note: Note, http: Http, retry_seconds: float) -> None:
-        upload = Terms(retry_seconds=retry_seconds).upload(note.looks.size, note)
+    async def _cancelled(self, note: Note, http: Http, retry_for: timedelta) -> None:
+        upload = Terms(retry_for=retry_for).upload(note.looks.size, note)
         # None of the file is read, and there is nothing new to keep.
         run = self._run(http, lambda *_span: b"", lambda _upload: None, nobody)
         await run.to_the_end(replace(upload, cancelling=True))

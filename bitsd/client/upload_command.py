@@ -75,7 +75,7 @@ def _run(given: argparse.Namespace) -> int:
             return 0
         terms = Terms(
             fragment_size=given.fragment_size,
-            retry_seconds=given.retry_for.total_seconds(),
+            retry_for=given.retry_for,
             restart=given.restart,
             reply=given.reply,
         )

@@ -1,16 +1,11 @@
 """What an answer means that is not a success: whether to try again, and why not."""
 
-import re
-from collections.abc import Iterable, Mapping
-from email.utils import parsedate_to_datetime
+from collections.abc import Mapping
 
 from bitsd.advice import STATUSES
 from bitsd.codes import HRESULTS, Retry
 from bitsd.explain import retry
 from bitsd.protocol.refusal import Hresult
-from bitsd.protocol.wire import Field
-
-_SECONDS = re.compile(r"\d{1,9}", re.ASCII)
 
 # Of what an answer means for who runs this program, not a job of Windows.
 _ADVICE: Mapping[int, str] = {
@@ -47,17 +42,3 @@ def told(status: int, code: int | None) -> str:
         f"the server answers {spelt}. {row.meaning} {_ADVICE.get(status, row.advice)}"
     )
     return words.rstrip(".")
-
-
-def retry_after(fields: Iterable[Field]) -> float:
-    """Seconds that the server asks to wait (RFC 9110 10.2.3), or none."""
-    headers = {name.lower(): value.strip() for name, value in fields}
-    value = headers.get("retry-after", "")
-    if _SECONDS.fullmatch(value):
-        return float(value)
-    try:
-        # By the server's clock, which may be another than ours.
-        now = parsedate_to_datetime(headers["date"])
-        return max(0.0, (parsedate_to_datetime(value) - now).total_seconds())
-    except (KeyError, ValueError, TypeError):
-        return 0.0

@@ -5,6 +5,12 @@ from pathlib import Path
 import pytest
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients wait for next to nothing before they try again."""
+    monkeypatch.setattr("bitsd.client.retry.FIRST_SECONDS", 0.01)
+
+
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where notes of uploads are, and no proxy."""

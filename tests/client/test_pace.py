@@ -1,10 +1,8 @@
-"""How large fragments are, and how long is waited."""
-
-from dataclasses import replace
+"""How large fragments are."""
 
 import pytest
 
-from bitsd.client.pace import MIB, Pace, Patience
+from bitsd.client.pace import MIB, Pace
 
 
 @pytest.mark.parametrize(
@@ -48,37 +46,3 @@ def test_fragment_that_was_too_large_is_halved_down_to_5_kb(length, expected):
 
 def test_there_is_nothing_smaller_than_5_kb():
     assert Pace(size=5_120).shrunk(5_120) is None
-
-
-def test_waits_are_doubled_up_to_five_minutes():
-    patience = Patience()
-    waits = []
-    for _ in range(12):
-        patience = patience.tried(0.0)
-        waits.append(patience.wait_seconds(0.5))
-
-    assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]
-
-
-def test_waits_differ_from_client_to_client():
-    patience = Patience().tried(0.0)
-
-    assert (patience.wait_seconds(0.0), patience.wait_seconds(1.0)) == (0.75, 1.25)
-
-
-def test_progress_starts_the_time_for_giving_up_anew():
-    patience = Patience(retry_seconds=10, progressed_at=5)
-
-    assert not patience.ends(15)
-    assert patience.ends(15.1)
-    assert not patience.tried(9).rewarded(9).ends(19)
-    assert patience.tried(9).rewarded(9).failures == 0
-
-
-def test_node_is_gone_once_it_failed_for_the_time_that_it_said():
-    patience = Patience().tried(100.0).tried(105.0)
-
-    assert not patience.node_is_gone(109.9, 10)
-    assert patience.node_is_gone(110.0, 10)
-    assert not patience.node_is_gone(110.0, None)
-    assert not replace(patience, node_fails_since=None).node_is_gone(110.0, 10)

@@ -18,7 +18,9 @@ from bitsd.client.upload import Terms, upload
 ENTITY = os.urandom(1_000_000)
 TOP = 'users = "users"\n'
 WHO = 'read = ["@users"]\nwrite = ["alice"]\n'
-TERMS = Terms(fragment_size=200_000, wait_seconds=0.01)
+TERMS = Terms(fragment_size=200_000)
+
+pytestmark = pytest.mark.usefixtures("impatient")
 
 WAYS = {
     "any": Options(user="alice", password=PASSWORD),

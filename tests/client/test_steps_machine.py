@@ -24,7 +24,8 @@ from bitsd.client.moves import (
     Wait,
     Waited,
 )
-from bitsd.client.pace import Pace, Patience
+from bitsd.client.pace import Pace
+from bitsd.client.retry import Patience
 from bitsd.client.steps import Upload, after, start
 from bitsd.protocol.wire import (
     Ack,

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +28,9 @@ SMALL = 5_120
 #: A head of a packet has no more than so many bytes.
 HEAD = 700
 
-TERMS = Terms(fragment_size=200_000, wait_seconds=0.01)
+TERMS = Terms(fragment_size=200_000)
+
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.fixture
@@ -132,7 +135,7 @@ async def test_what_happens_is_told(source: Path):
     script = in_turn(ack(503), created(), *acks, ack())
     async with scripted(script) as server:
         url = f"{server.url}/in/x"
-        terms = Terms(fragment_size=600_000, wait_seconds=0.01)
+        terms = Terms(fragment_size=600_000)
         await upload(source, url, terms=terms, progress=happened.append)
 
     started, waiting, *progress, done = happened
@@ -188,7 +191,7 @@ async def test_line_that_is_down_is_given_up_and_gone_on_with(
     url = ""
     async with relay(site.url, 300_000, rest=iter([0] * 99)) as line:
         url = f"{line.url}/in/"
-        terms = Terms(fragment_size=200_000, wait_seconds=0.01, retry_seconds=0.1)
+        terms = Terms(fragment_size=200_000, retry_for=timedelta(seconds=0.1))
         failure = await failed(source, url, terms)
         assert failure.resumable
         assert "broke" in str(failure)
@@ -412,7 +415,7 @@ async def test_upload_is_cancelled_without_its_file(site: Site, source: Path):
 async def test_cancel_that_nobody_hears_is_told(
     site: Site, source: Path, state: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(module, "CANCEL_SECONDS", 0.0)
+    monkeypatch.setattr(module, "CANCEL_FOR", timedelta(0))
     async with scripted(in_turn(created(), answer(403), HANG_UP)) as server:
         await failed(source, f"{server.url}/in/")
         with pytest.raises(TransferFailed, match="broke") as raised:
@@ -506,7 +509,7 @@ async def test_reply_that_breaks_off_is_fetched_again(tmp_path: Path):
     (tmp_path / "empty").touch()
     cut = answer(200, ("Content-Length", "9"), ("Connection", "close"), body=b"half")
     script = in_turn(*replies(cut, ack(), answer(200, body=b"the whole")))
-    terms = Terms(reply=tmp_path / "reply", wait_seconds=0.01)
+    terms = Terms(reply=tmp_path / "reply")
     async with scripted(script) as server:
         await upload(tmp_path / "empty", f"{server.url}/x", terms=terms)
 
@@ -523,7 +526,7 @@ async def test_reply_that_stands_still_is_fetched_again(tmp_path: Path):
     (tmp_path / "empty").touch()
     half = answer(200, ("Content-Length", "9"), body=b"half")
     script = in_turn(*replies(half, ack(), answer(200, body=b"the whole")))
-    terms = Terms(reply=tmp_path / "reply", wait_seconds=0.01)
+    terms = Terms(reply=tmp_path / "reply")
     options = Options(timeout_seconds=0.5)
     async with scripted(script) as server:
         url = f"{server.url}/x"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bitsd.client.verdicts import final, retry_after, told
+from bitsd.client.verdicts import final, told
 
 TRANSIENT = {408, 409, 500, 502, 503, 504, 507}
 FATAL = {301, 302, 307, 400, 401, 403, 404, 405, 407, 411, 413, 416, 501, 505}
@@ -49,25 +49,3 @@ def test_answer_is_told_with_what_to_do(status, code, parts):
     assert all(part in line for part in parts)
     assert "\n" not in line
     assert not line.endswith(".")
-
-
-DATE = ("Date", "Thu, 29 Feb 2024 12:00:00 GMT")
-
-
-@pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        ([], 0),
-        ([("Retry-After", "120")], 120),
-        ([("retry-after", " 7 "), DATE], 7),
-        ([("Retry-After", "Thu, 29 Feb 2024 12:01:00 GMT"), DATE], 60),
-        ([("Retry-After", "Thu, 29 Feb 2024 11:00:00 GMT"), DATE], 0),
-        ([("Retry-After", "Thu, 29 Feb 2024 12:01:00 GMT")], 0),
-        ([("Retry-After", "Thu, 29 Feb 2024 12:01:00"), DATE], 0),
-        ([("Retry-After", "-5"), DATE], 0),
-        ([("Retry-After", "soon"), ("Date", "now")], 0),
-        ([("Retry-After", "9" * 30)], 0),
-    ],
-)
-def test_server_says_when_to_come_again(fields, expected: float):
-    assert retry_after(fields) == expected

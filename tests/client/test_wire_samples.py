@@ -23,7 +23,9 @@ PART = 12_288
 #: Bytes by which a client finds out what a server holds.
 SMALL = 5_120
 
-TERMS = Terms(fragment_size=PART, wait_seconds=0.01)
+TERMS = Terms(fragment_size=PART)
+
+pytestmark = pytest.mark.usefixtures("impatient")
 
 NAMED = ("BITS-Session-Id", ID)
 PRAGMA = ("Pragma", "no-cache")
