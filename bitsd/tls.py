@@ -16,6 +16,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from . import tls_files
 from .tls_files import Material, TlsFiles, Unusable
 
+#: What OpenSSL may answer by itself over a connection, once that is made: octets of
+#: alerts and new keys. The largest upload needs a few dozen of each.
+MAXIMUM_ASIDES = 65_536
+
 #: What OpenSSL says in its own words, for people.
 _MEANINGS = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client sent no certificate",
@@ -40,6 +44,9 @@ class Handshake(ssl.SSLObject):
     ours: bytes
     #: What came and was not looked at yet.
     incoming: ssl.MemoryBIO
+    #: What goes out, and was not taken yet.
+    outgoing: ssl.MemoryBIO
+    _asides = 0
 
     # The signature is that of the class above.
     def getpeercert(self, binary_form: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
@@ -49,6 +56,22 @@ class Handshake(ssl.SSLObject):
         every certificate that is good otherwise.
         """
         return super().getpeercert(binary_form=True) if binary_form else {}
+
+    # The arguments are those of the class above.
+    def read(self, *arguments: Any) -> Any:  # noqa: ANN401
+        """What came for the application.
+
+        Raises:
+            ConnectionAbortedError: it wants so many answers of TLS itself as nobody
+                needs; if it does not take them, they would fill the memory.
+        """
+        before = self.outgoing.pending
+        try:
+            return super().read(*arguments)
+        finally:
+            self._asides += self.outgoing.pending - before
+            if self._asides > MAXIMUM_ASIDES:
+                raise ConnectionAbortedError("too many TLS messages")
 
     def do_handshake(self) -> None:
         """Go on with it."""
@@ -144,14 +167,18 @@ class ServerContext(ssl.SSLContext):
 
     # The arguments are those of the class above.
     def wrap_bio(
-        self, incoming: ssl.MemoryBIO, *arguments: object, **named: object
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        *arguments: object,
+        **named: object,
     ) -> ssl.SSLObject:
         """The TLS of a new connection."""
         context, ours = self._current
         # Passed on as they are.
-        wrapped = context.wrap_bio(incoming, *arguments, **named)  # type: ignore[arg-type]
+        wrapped = context.wrap_bio(incoming, outgoing, *arguments, **named)  # type: ignore[arg-type]
         made = cast("Handshake", wrapped)
-        made.ours, made.incoming = ours, incoming
+        made.ours, made.incoming, made.outgoing = ours, incoming, outgoing
         return made
 
 

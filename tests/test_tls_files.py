@@ -1,6 +1,8 @@
 """Files of TLS: what is wrong with them, one by one, and what an operator is told."""
 
+import hmac
 import ssl
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -12,6 +14,7 @@ import pytest
 from authorities import AUTHORITY, DAY, Authority, Issued, named, pem_of, signed
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -226,6 +229,50 @@ def test_files_replaced_while_they_are_read_are_known_for_what_they_are(
 
     assert shown(context) == (last, last)
     assert context.material.chain[0].public_bytes(Encoding.DER) == last
+
+
+def expanded(secret: bytes, label: bytes, length: int) -> bytes:
+    """HKDF-Expand-Label of RFC 8446 7.1."""
+    label = b"tls13 " + label
+    info = struct.pack(f">HB{len(label)}sxB", length, len(label), label, 1)
+    return hmac.digest(secret, info, "sha384")[:length]
+
+
+def key_updates(secret: bytes, number: int) -> bytes:
+    """A client's records that ask for new keys of the server (RFC 8446 4.6.3)."""
+    asking = b"\x18\x00\x00\x01\x01\x16"
+    header = struct.pack(">BHH", 0x17, 0x0303, len(asking) + 16)
+    octets = b""
+    for _ in range(number):
+        key, nonce = expanded(secret, b"key", 32), expanded(secret, b"iv", 12)
+        octets += header + AESGCM(key).encrypt(nonce, asking, header)
+        secret = expanded(secret, b"traffic upd", 48)
+    return octets
+
+
+def test_peer_that_wants_new_keys_all_the_time_is_cut(folder: Path):
+    """Or the answers that it does not take would fill the memory."""
+    theirs, ours = ssl.MemoryBIO(), ssl.MemoryBIO()
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname = False
+    trusting.verify_mode = ssl.CERT_NONE
+    trusting.keylog_filename = str(folder / "secrets")
+    client = trusting.wrap_bio(theirs, ours)
+    server = ServerContext(own(folder)).wrap_bio(ours, theirs, server_side=True)
+    for side in (client, server, client, server):
+        with suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    assert client.cipher() == ("TLS_AES_256_GCM_SHA384", "TLSv1.3", 256)
+    words = (folder / "secrets").read_text("ascii").split()
+    secret = words[words.index("CLIENT_TRAFFIC_SECRET_0") + 2]
+    updates = key_updates(bytes.fromhex(secret), 3000)
+    half = len(updates) // 2
+    ours.write(updates[:half])
+    with pytest.raises(ssl.SSLWantReadError):
+        server.read()
+    ours.write(updates[half:])
+    with pytest.raises(ConnectionAbortedError):
+        server.read()
 
 
 def own(folder: Path, **more: Path) -> TlsFiles:
