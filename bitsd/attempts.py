@@ -26,7 +26,7 @@ from typing import Generic, TypeVar
 
 from .access import same
 from .crowd import counted
-from .users import MAXIMUM_NAME
+from .users import MAXIMUM_NAME, bare
 
 #: In each of the tables.
 MAXIMUM_ENTRIES = 10_000
@@ -290,5 +290,9 @@ def _counted(address: str) -> str:
 
 
 def _pair(address: str, name: str) -> Pair:
-    """As the two count; a name that is too long to be anyone's takes no more room."""
-    return _counted(address), same(name[:MAXIMUM_NAME])
+    """As the two count; a name that is too long to be anyone's takes no more room.
+
+    A domain makes no other name, whether the file has the name with it or without:
+    there would be no end of them, and it could be told.
+    """
+    return _counted(address), same(bare(name)[:MAXIMUM_NAME])

@@ -157,9 +157,10 @@ class _Authenticate:
 
     @property
     def name(self) -> str:
-        """The user, whatever the domain, and whichever way it is written."""
+        """The user as it was written, with the domain if there is one."""
         user = self.user.decode("utf-16-le", "replace")
-        return user.rpartition("\\")[2].partition("@")[0]
+        domain = self.domain.decode("utf-16-le", "replace")
+        return f"{domain}\\{user}" if domain else user
 
 
 def _field(message: bytes, at: int) -> bytes:
@@ -219,7 +220,7 @@ class Handshake:
 
     def _checked(self, asked: bytes, answer: _Authenticate) -> SignedIn:
         name = answer.name
-        if not name or not answer.response or answer.flags & Flag.ANONYMOUS:
+        if not answer.user or not answer.response or answer.flags & Flag.ANONYMOUS:
             raise Denied("NTLM client wants to be nobody")
         if len(answer.response) == _NTLM_V1_SIZE:
             raise Denied("NTLMv1 is not taken: the client has to send NTLMv2", name)

@@ -21,7 +21,8 @@ class SignedIn:
     """The connection is that of a user.
 
     Attributes:
-        name: as the client wrote it, without a domain of NTLM or our own realm.
+        name: as the client wrote it; of NTLM with its domain, if there is one, of
+            Kerberos with its realm, if it is not ours.
         scheme: which of the two it was.
         token: goes into the answer if there is one.
     """

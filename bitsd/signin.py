@@ -209,7 +209,7 @@ class SignIn:
             raise Refusal(Reason.TOO_MANY_FAILURES, detail)
 
     def _nt_hash(self, name: str) -> bytes | None:
-        user = self._users.find(name)
+        user = self._users.find(self._users.called(name))
         return None if user is None or not user.enabled else user.nt_hash
 
     def _known(self, name: str, scheme: str) -> Identity | None:
@@ -229,6 +229,7 @@ class SignIn:
         name, colon, password = _decoded(value).partition(":")
         if not colon:
             self._failed(offered, asking, None, "not Basic credentials")
+        name = self._users.called(name)
         user = self._passwords.remembered(self._users, name, password)
         if user is None:
             await self._check(asking, name, password)
@@ -276,11 +277,15 @@ class SignIn:
         try:
             outcome = await asyncio.to_thread(exchange.step, token)
         except Denied as denied:
-            self._keep_patience(asking, denied.name)
-            self._failed(offered, asking, denied.name, f"{line.way}: {denied.detail}")
+            name = denied.name and self._users.called(denied.name)
+            self._keep_patience(asking, name)
+            self._failed(offered, asking, name, f"{line.way}: {denied.detail}")
         if isinstance(outcome, Continue):
             self._go_on(offered, asking, line, exchange, outcome)
-        if users.find(outcome.name) != self._users.find(outcome.name):
+        before, now = (
+            each.find(each.called(outcome.name)) for each in (users, self._users)
+        )
+        if before != now:
             self._challenge(offered, asking, "another user since the handshake began")
         return self._signed_in(offered, asking, line, outcome)
 
@@ -297,8 +302,9 @@ class SignIn:
             self._challenge(offered, asking, "a handshake through a proxy")
         if outcome.name is not None:
             # Whoever waits may not learn from the answer that the password is right.
-            self._keep_patience(asking, outcome.name)
-            self._attempts.succeeded(asking.address, outcome.name)
+            name = self._users.called(outcome.name)
+            self._keep_patience(asking, name)
+            self._attempts.succeeded(asking.address, name)
         line.exchange = exchange
         raise SignInNeeded([_field(line, outcome.token)], "handshake")
 
@@ -311,14 +317,15 @@ class SignIn:
     ) -> Identity:
         # Nobody guesses a ticket of Kerberos.
         guessable = outcome.scheme == "ntlm"
+        name = self._users.called(outcome.name) if guessable else outcome.name
         if guessable:
-            self._keep_patience(asking, outcome.name)
-        identity = self._known(outcome.name, outcome.scheme)
+            self._keep_patience(asking, name)
+        identity = self._known(name, outcome.scheme)
         if identity is None:
             detail = f"{line.way}: the user is disabled"
-            self._failed(offered, asking, outcome.name, detail)
+            self._failed(offered, asking, name, detail)
         if guessable:
-            self._attempts.succeeded(asking.address, outcome.name)
+            self._attempts.succeeded(asking.address, name)
         if outcome.token is not None:
             line.proof = _field(line, outcome.token)
         if not asking.proxied:

@@ -123,6 +123,16 @@ class Users:
         """The user of that name, in any case of letters, enabled or not."""
         return self._by_key.get(same(name))
 
+    def called(self, name: str) -> str:
+        r"""Whom somebody means who signs in by this name, for all ways with a password.
+
+        The name as it was written if the file has it; else without `DOMAIN\`, which
+        many clients add, if the file has that; else also without `@domain`.
+        """
+        short = name.rpartition("\\")[2]
+        found = (each for each in (name, short) if self.find(each) is not None)
+        return next(found, bare(name))
+
     def decoy(self, name: str) -> str | None:
         """Somebody's hash, and for the same name always the same; None in no file.
 
@@ -135,6 +145,11 @@ class Users:
         octets = same(name).encode("utf-8", "surrogatepass")
         drawn = hmac.digest(self._hashes[0].encode(), octets, "sha256")
         return self._hashes[int.from_bytes(drawn, "big") % len(self._hashes)]
+
+
+def bare(name: str) -> str:
+    r"""A name without what may say whose user that is, `DOMAIN\` and `@domain`."""
+    return name.rpartition("\\")[2].partition("@")[0]
 
 
 def wrong_name(name: str) -> str | None:

@@ -11,6 +11,7 @@ from windows_clients import PASSWORD
 from bitsd import spnego
 from bitsd.ntlm import nt_hash
 from bitsd.outcome import Denied, SignedIn
+from bitsd.users import bare
 
 ALICE = nt_hash(PASSWORD)
 BINDING = b"tls-server-end-point:" + bytes(range(32))
@@ -19,7 +20,7 @@ KRB5, MS_KRB5 = spnego.KERBEROS
 
 
 def users(name):
-    return ALICE if name.lower() == "alice" else None
+    return ALICE if bare(name).lower() == "alice" else None
 
 
 @contextmanager

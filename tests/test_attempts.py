@@ -108,8 +108,18 @@ def test_name_slows_new_addresses_once_a_thousand_have_failed(failures, wait):
     assert attempts.wait(HERE, "bob", 100.0) == 0
 
 
-@pytest.mark.parametrize("other", ["ALICE", "Alice"])
-def test_case_of_letters_gives_no_further_try(other):
+@pytest.mark.parametrize(
+    "other",
+    [
+        "ALICE",
+        "Alice",
+        "OFFICE\\alice",
+        "alice@office",
+        "a\\b\\Alice@c@d",
+        "x" * 400 + "\\alice",
+    ],
+)
+def test_no_other_spelling_gives_a_further_try(other):
     attempts = Attempts()
     for _ in range(FREE):
         assert guess(attempts, HERE, "alice", 100.0)

@@ -44,7 +44,7 @@ def test_bare_ntlm_signs_in_by_both_schemes(ntlm_only, scheme):
 
     signed_in = sign_in(exchange, pyspnego("OFFICE\\alice", binding=BINDING))
 
-    assert signed_in == SignedIn("alice", "ntlm", None)
+    assert signed_in == SignedIn("OFFICE\\alice", "ntlm", None)
 
 
 def test_ntlm_of_samba_signs_in_by_spnego(ntlm_only):

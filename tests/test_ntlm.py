@@ -22,6 +22,7 @@ from windows_clients import (
 from bitsd.md4 import md4
 from bitsd.ntlm import Handshake, nt_hash, response_key
 from bitsd.outcome import Continue, Denied, SignedIn
+from bitsd.users import bare
 
 #: RFC 1320, appendix 5.
 DIGESTS = {
@@ -67,7 +68,7 @@ RESPONSE = bytes.fromhex(PROOF) + BLOB
 
 
 def users(name):
-    return {"alice": ALICE, "user": nt_hash("Password")}.get(name.lower())
+    return {"alice": ALICE, "user": nt_hash("Password")}.get(bare(name).lower())
 
 
 ALICE = nt_hash(PASSWORD)
@@ -111,7 +112,9 @@ def test_key_is_that_of_the_specification():
 
 
 def test_response_of_the_specification_signs_in():
-    assert published().step(published_answer()) == SignedIn("User", "ntlm", None)
+    assert published().step(published_answer()) == SignedIn(
+        "Domain\\User", "ntlm", None
+    )
 
 
 @pytest.mark.parametrize("at", [0, 15, 16, 40, len(RESPONSE) - 1])
@@ -119,7 +122,7 @@ def test_response_of_the_specification_does_not_if_it_is_changed(at):
     changed = bytearray(RESPONSE)
     changed[at] ^= 1
 
-    with denied("wrong password", "User"):
+    with denied("wrong password", "Domain\\User"):
         published().step(published_answer(bytes(changed)))
 
 
@@ -154,25 +157,25 @@ def test_capitals_are_those_of_windows(name, upper):
 
 
 @pytest.mark.parametrize(
-    ("user", "domain"),
+    ("user", "domain", "name"),
     [
-        ("alice", ""),
-        ("alice", "OFFICE"),
-        ("ALICE", "office"),
-        ("OFFICE\\alice", ""),
-        ("alice@office.example", ""),
+        ("alice", "", "alice"),
+        ("alice", "OFFICE", "OFFICE\\alice"),
+        ("ALICE", "office", "office\\ALICE"),
+        ("OFFICE\\alice", "", "OFFICE\\alice"),
+        ("alice@office.example", "", "alice@office.example"),
+        ("alice@office.example", "DESK", "DESK\\alice@office.example"),
     ],
 )
-def test_user_may_be_spelt_in_all_ways_of_windows(user, domain):
-    signed_in = lie(handshake(), Liar(ALICE, user, domain))
-
-    assert signed_in.name.lower() == "alice"
+def test_user_is_who_is_written_with_the_domain(user, domain, name):
+    assert lie(handshake(), Liar(ALICE, user, domain)).name == name
 
 
 @pytest.mark.parametrize("domain", ["", "OFFICE"])
 def test_client_of_samba_signs_in(domain):
+    name = f"{domain}\\alice" if domain else "alice"
     with samba("alice", domain=domain) as client:
-        assert sign_in(handshake(), client) == SignedIn("alice", "ntlm", None)
+        assert sign_in(handshake(), client) == SignedIn(name, "ntlm", None)
 
 
 def test_client_of_samba_is_denied_with_a_wrong_password():
@@ -189,7 +192,7 @@ def test_names_and_passwords_may_have_any_letters():
 
 @pytest.mark.parametrize("user", ["alice", "OFFICE\\alice", "alice@office"])
 def test_client_of_pyspnego_signs_in(user):
-    assert sign_in(handshake(), pyspnego(user)) == SignedIn("alice", "ntlm", None)
+    assert sign_in(handshake(), pyspnego(user)) == SignedIn(user, "ntlm", None)
 
 
 @pytest.mark.parametrize("password", ["wrong", "", PASSWORD.upper()])
@@ -287,10 +290,10 @@ def test_second_first_message_begins_anew():
     assert made.step(liar.authenticate(second)).name == "alice"
 
 
-@pytest.mark.parametrize("user", ["", "@office", "OFFICE\\"])
-def test_nobody_is_denied(user):
+@pytest.mark.parametrize("domain", ["", "OFFICE"])
+def test_nobody_is_denied(domain):
     with denied("to be nobody", None):
-        lie(handshake(), Liar(ALICE, user))
+        lie(handshake(), Liar(ALICE, "", domain))
 
 
 def test_null_session_is_denied():
@@ -325,7 +328,7 @@ def test_users_of_the_environment_are_nobody(monkeypatch, tmp_path):
     file.write_text(f"OFFICE:mallory:{PASSWORD}\n")
     monkeypatch.setenv("NTLM_USER_FILE", str(file))
 
-    with denied("no NT hash", "mallory"):
+    with denied("no NT hash", "OFFICE\\mallory"):
         sign_in(handshake(), pyspnego("OFFICE\\mallory"))
 
 

@@ -15,7 +15,7 @@ from proxies import answers, needed
 from store_kit import cannot_run
 from wire_client import until
 
-from bitsd.users import User, Users, parsed, wrong_name
+from bitsd.users import User, Users, bare, parsed, wrong_name
 
 ARGON2 = (
     "$argon2id$v=19$m=19456,t=2,p=1$t0kfr2rsIndRrcLBB+vxvg"
@@ -63,6 +63,50 @@ def loaded(path: Path, text: str) -> Users:
 )
 def test_users_are_found_in_any_case_of_letters(path, asked, user):
     assert loaded(path, FILE).find(asked) == user
+
+
+@pytest.mark.parametrize(
+    ("written", "whose"),
+    [
+        ("alice", "alice"),
+        ("OFFICE\\alice", "alice"),
+        ("alice@office", "alice"),
+        ("OFFICE\\alice@office", "alice"),
+        ("x\\OFFICE\\alice@a@b", "alice"),
+        # In the file with their domains, and others without.
+        ("carol@corp", "carol@corp"),
+        ("CAROL@CORP", "carol@corp"),
+        ("DESK\\carol@corp", "carol@corp"),
+        ("carol@other", "carol"),
+        ("CORP\\carol", "carol"),
+        ("carol", "carol"),
+        ("OFFICE\\bob", "OFFICE\\bob"),
+        ("office\\BOB", "OFFICE\\bob"),
+        ("OTHER\\bob", None),
+        ("bob", None),
+        ("bob@office", None),
+        # Disabled under the name with the domain, whoever else there is.
+        ("dave@corp", "dave@corp"),
+        ("alice\\eve", None),
+        ("eve@alice", None),
+        ("alice\\", None),
+        ("@alice", None),
+        ("\\", None),
+        ("", None),
+    ],
+)
+def test_domain_counts_where_the_file_has_it(path, written, whose):
+    names = ["alice", "carol", "carol@corp", "OFFICE\\bob", "dave", "dave@corp"]
+    users = loaded(path, "".join(f"{name}:!*\n" for name in names))
+
+    user = users.find(users.called(written))
+    assert (user and user.name) == whose
+
+
+@given(st.text())
+def test_domain_is_taken_off_once(name):
+    assert bare(bare(name)) == bare(name)
+    assert Users([User(bare(name), None)]).called(name) == bare(name)
 
 
 def test_file_of_comments_holds_nobody(path):

@@ -437,7 +437,7 @@ def told(answer: Answer) -> tuple:
     return answer.version, answer.status, fields, answer.body
 
 
-FAILING = ("alice", "bob", "carol", "dora", "erin", "nobody", "alice@x", "x\\alice")
+FAILING = ("alice", "bob", "carol", "dora", "erin", "nobody", "alice@x", "x\\bob")
 
 
 @pytest.mark.parametrize("octets", [create(FILE), fetch(FILE)])
@@ -559,6 +559,41 @@ async def test_ticket_is_not_slowed_by_who_guesses(kerberized: Site):
 
     assert last.status == 503
     assert await status_of(alice, octets) == 200
+
+
+# Names with a domain
+
+
+async def answers_to(site: Site, name: str, password: str) -> list[int]:
+    """To Basic and to NTLM."""
+    line = await site.dial()
+    by_basic = await line.ask(basic(ping(FILE), name, password))
+    by_ntlm = await sign_in(await site.dial(), ping(FILE), pyspnego(name, password))
+    return [by_basic.status, by_ntlm.status]
+
+
+@pytest.mark.parametrize(
+    ("name", "password", "status"),
+    [
+        ("OFFICE\\alice", PASSWORD, 200),
+        ("alice@office", PASSWORD, 200),
+        ("carol@corp", "of carol@corp", 200),
+        ("DESK\\carol@corp", "of carol@corp", 200),
+        ("carol@other", PASSWORD, 403),
+        ("carol@corp", PASSWORD, 401),
+        ("carol", "of carol@corp", 401),
+        ("OFFICE\\bob", PASSWORD, 401),
+        ("alice\\mallory", PASSWORD, 401),
+        ("mallory@alice", PASSWORD, 401),
+    ],
+)
+async def test_domain_makes_nobody_another(serve, users: Path, name, password, status):
+    passwd(users, "--ntlm", "--stdin", "carol@corp", said="of carol@corp")
+    passwd(users, "--ntlm", "--stdin", "OFFICE\\bob", said="of OFFICE's")
+    who = 'read = ["@users"]\nwrite = ["alice", "carol@corp"]\n'
+    site = await serve(top=TOP, who=who)
+
+    assert await answers_to(site, name, password) == [status, status]
 
 
 # Fields that are not what they look like
