@@ -22,6 +22,12 @@ from .ntlm import nt_hash
 from .passwords import hashed
 from .users import ABSENT, DISABLED, NT_FIELD, Users, wrong_name
 
+# A name that is not in the file cannot be kept out by it.
+_STILL = (
+    "(Kerberos and certificates still let the name in; to keep it out as well: "
+    "--no-password, then --disable)"
+)
+
 
 class _Refused(Exception):
     """One line for whoever gave the command."""
@@ -82,8 +88,8 @@ def define(command: argparse.ArgumentParser) -> None:
     )
     instead = command.add_mutually_exclusive_group()
     for option, meaning in (
-        ("--delete", "take the user out of the file"),
-        ("--disable", "keep the user, who can no longer sign in"),
+        ("--delete", "take the user out of the file; Kerberos and certificates stay"),
+        ("--disable", "keep the user, who can no longer sign in, by whatever means"),
         ("--enable", "let the user sign in again, with the old password"),
         ("--no-password", "a user who signs in by Kerberos or certificate only"),
     ):
@@ -188,7 +194,7 @@ def _other_change(given: argparse.Namespace) -> _Change:
         if entry is None:
             raise _Refused(f"{given.file} has no user {given.user}")
         if given.delete:
-            return None, "deleted"
+            return None, f"deleted {_STILL}"
         entry.stored = entry.stored.removeprefix(DISABLED)
         if given.disable:
             entry.stored = f"{DISABLED}{entry.stored}"

@@ -150,7 +150,7 @@ def test_new_password_changes_the_line_of_its_user_and_no_other(
         ("alice:x:A:ntlm=00", "--no-password", "alice:*:A\n", "has no password;"),
         ("alice:!x", "--no-password", "alice:!*\n", "has no password;"),
         ("", "--no-password", "alice:*\n", "alice: added, without a password;"),
-        ("alice:x", "--delete", "", "deleted;"),
+        ("alice:x", "--delete", "", "alice: deleted (Kerberos and certificates still"),
     ],
 )
 def test_other_changes_ask_for_no_password(
@@ -161,6 +161,16 @@ def test_other_changes_ask_for_no_password(
 
     assert says in capsys.readouterr().out
     assert file.read_bytes() == OTHERS + result.encode()
+
+
+def test_deleted_user_can_be_kept_out_as_is_said(passwd, file, capsys):
+    file.write_bytes(b"alice:*\n")
+    assert passwd("alice", "--delete") == 0
+    said = re.findall("--[a-z-]+", capsys.readouterr().out)
+
+    assert said == ["--no-password", "--disable"]
+    assert [passwd("alice", option) for option in said] == [0, 0]
+    assert not user_in(file, "alice").enabled
 
 
 @pytest.mark.parametrize("option", ["--delete", "--disable", "--enable"])
