@@ -29,7 +29,7 @@ from bitsd.protocol.wire import METHOD, Field, Ping
 from .options import Options
 from .signin import CannotSignIn, Exchange, Scheme, basic, candidates, offers
 from .trouble import NoAnswer, no_answer
-from .way import is_loopback, proxy, tls
+from .way import is_loopback, proxy, shared_tls
 
 Body: TypeAlias = Callable[[], AsyncIterator[bytes]]
 """Gives the bytes of a request from their start, each time that it is called."""
@@ -113,7 +113,7 @@ class Http:
         Raises:
             NoAnswer: that does not work.
         """
-        context = await asyncio.to_thread(tls, self._options)
+        context = await asyncio.to_thread(shared_tls, self._options)
         trace = TraceConfig()
         trace.on_connection_create_end.append(self._connected)
         headers = CIMultiDict([("User-Agent", SOFTWARE)])

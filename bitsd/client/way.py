@@ -2,6 +2,8 @@
 
 import ipaddress
 import ssl
+from functools import lru_cache
+from pathlib import Path
 from urllib.request import getproxies, proxy_bypass
 
 from yarl import URL
@@ -16,8 +18,9 @@ def tls(options: Options) -> ssl.SSLContext:
     Raises:
         NoAnswer: a file of the options cannot be used.
     """
-    context = ssl.create_default_context()
-    if options.ca is not None:
+    if options.ca is None:
+        context = ssl.create_default_context()
+    else:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         try:
             context.load_verify_locations(options.ca)
@@ -29,6 +32,37 @@ def tls(options: Options) -> ssl.SSLContext:
         except OSError as error:
             raise _unusable("--cert", options.certificate, error) from error
     return context
+
+
+def shared_tls(options: Options) -> ssl.SSLContext:
+    """The same, once for all until a file of it is another; nobody may change it.
+
+    It takes tens of milliseconds to read all whom a system trusts, and what `sync` does
+    for months has to see certificates that are renewed.
+
+    Raises:
+        NoAnswer: as by `tls`.
+    """
+    ca, certificate, key = options.ca, options.certificate, options.key
+    system = ssl.get_default_verify_paths().cafile
+    looks = tuple(map(_looks, (ca, certificate, key, system)))
+    return _tls(Options(ca=ca, certificate=certificate, key=key), looks)
+
+
+@lru_cache(maxsize=8)
+def _tls(options: Options, _stamps: object) -> ssl.SSLContext:
+    return tls(options)
+
+
+def _looks(file: str | Path | None) -> tuple[int, int, int] | None:
+    """What a file is known by, if there is one."""
+    if file is None:
+        return None
+    try:
+        stat = Path(file).stat()
+    except OSError:
+        return None  # whoever reads it says why
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def _unusable(option: str, path: object, error: OSError) -> NoAnswer:

@@ -13,6 +13,7 @@ import spnego
 import trustme
 from scripted import HANG_UP, SILENCE, Asked, ack, answer, in_turn, scripted
 
+from bitsd.client import way
 from bitsd.client.http import Http, _Sending
 from bitsd.client.options import Options
 from bitsd.client.trouble import NoAnswer
@@ -435,6 +436,20 @@ async def test_client_shows_its_certificate(
     )
     async with scripted(in_turn(answer(200)), tls) as server, Http(options) as http:
         assert (await get(http, server.url))[0] == 200
+
+
+def test_certificates_are_read_once_until_a_file_is_another(ca: Path):
+    first = way.shared_tls(Options(ca=ca))
+    assert way.shared_tls(Options(ca=ca, user="alice")) is first
+
+    trustme.CA().cert_pem.write_to_path(ca.with_name("new.pem"))
+    ca.with_name("new.pem").replace(ca)
+    second = way.shared_tls(Options(ca=ca))
+    assert second.get_ca_certs() != first.get_ca_certs()
+
+    ca.unlink()
+    with pytest.raises(NoAnswer, match="cannot use --ca"):
+        way.shared_tls(Options(ca=ca))
 
 
 @pytest.mark.parametrize("option", ["ca", "certificate"])
