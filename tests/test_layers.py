@@ -192,7 +192,8 @@ LAYERS |= {
         "client.replies",
     },
     "client.sync_command": {"client.commands", "client.download", "client.fetching"}
-    | {"client.download_command", "client.options", "client.progress", "client.sync"},
+    | {"client.download_command", "client.notes", "client.options"}
+    | {"client.progress", "client.sync"},
 }
 LAYERS["__init__"] = {"client.download", "client.fetching", "client.options"}
 LAYERS["__init__"] |= {"client.progress", "client.upload"}

@@ -40,11 +40,11 @@ class Note:
     finished: bool = False
 
 
-def folder() -> Path:
-    """Where notes are: `$XDG_STATE_HOME`, which has to be absolute to count."""
+def folder(what: str) -> Path:
+    """For notes of one kind: in `$XDG_STATE_HOME`, which counts if it is absolute."""
     named = Path(os.environ.get("XDG_STATE_HOME", ""))
     state = named if named.is_absolute() else Path.home() / ".local" / "state"
-    return state / "bitsd" / "uploads"
+    return state / "bitsd" / what
 
 
 class Notes:
@@ -56,7 +56,7 @@ class Notes:
 
     def __init__(self, source: Path, url: str) -> None:
         name = sha256(f"{source}\0{url}".encode("utf-8", "surrogateescape"))
-        self._path = folder() / f"{name.hexdigest()[:32]}.json"
+        self._path = folder("uploads") / f"{name.hexdigest()[:32]}.json"
         self._written: Note | None = None
         self._lock_path = self._path.with_suffix(".lock")
         try:

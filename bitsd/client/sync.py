@@ -6,7 +6,6 @@ fetched the image only after its index. Whatever fails is tried at the next look
 
 import asyncio
 import json
-import os
 import random
 from collections.abc import Iterable
 from contextlib import suppress
@@ -183,13 +182,6 @@ class Memory:
             new = self._path.with_suffix(".new")
             new.write_text(json.dumps(asdict(version)), "ascii")
             new.replace(self._path)
-
-
-def memory_folder() -> Path:
-    """In `$XDG_STATE_HOME`, which has to be absolute to count."""
-    named = Path(os.environ.get("XDG_STATE_HOME", ""))
-    state = named if named.is_absolute() else Path.home() / ".local" / "state"
-    return state / "bitsd" / "sync"
 
 
 async def follow(sync: Sync, every: timedelta, *, once: bool) -> bool:

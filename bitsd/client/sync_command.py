@@ -10,9 +10,10 @@ from .commands import FAILED, add_common, carry_out, describe, span
 from .download import file_name
 from .download_command import add_connections
 from .fetching import How
+from .notes import folder
 from .options import Options
 from .progress import Tell, TransferFailed
-from .sync import EVERY, Sync, follow, in_order, memory_folder
+from .sync import EVERY, Sync, follow, in_order
 
 _DESCRIPTION = """\
 Keep a folder as a server has it. Each look asks with HEAD what changed and
@@ -75,7 +76,7 @@ def _run(given: argparse.Namespace) -> int:
             urls=tuple(given.urls),
             options=reached,
             how=How(connections=given.connections, retry_for=given.every),
-            memory=memory_folder(),
+            memory=folder("sync"),
             tell=tell,
         )
         try:

@@ -28,7 +28,6 @@ from bitsd.client.sync import (
     Wanted,
     in_order,
     is_new,
-    memory_folder,
     next_look,
 )
 from bitsd.client.sync_command import problem
@@ -107,13 +106,6 @@ def test_urls_have_names_of_their_own(urls, said):
     found = problem(urls)
 
     assert found is None if said is None else said in str(found)
-
-
-def test_memory_has_a_place(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("XDG_STATE_HOME", "/state")
-    assert memory_folder() == Path("/state/bitsd/sync")
-    monkeypatch.setenv("XDG_STATE_HOME", "state")
-    assert memory_folder() == Path.home() / ".local/state/bitsd/sync"
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"a": 1}', "[]", '"a"', "\xff"])

@@ -23,7 +23,7 @@ def kept(note: Note = NOTE) -> Path:
     notes = Notes(SOURCE, URL)
     notes.write(note)
     notes.close()
-    [path] = folder().glob("*.json")
+    [path] = folder("uploads").glob("*.json")
     return path
 
 
@@ -153,7 +153,7 @@ def test_missing_place_is_told(
 @pytest.mark.parametrize("suffix", [".json", ".new"])
 def test_note_that_cannot_be_reached_is_told(suffix: str):
     notes = Notes(SOURCE, URL)
-    [lock] = folder().glob("*.lock")
+    [lock] = folder("uploads").glob("*.lock")
     lock.with_suffix(suffix).mkdir()
     with pytest.raises(TransferFailed, match="Is a directory"):
         notes.read() if suffix == ".json" else notes.write(NOTE)
@@ -167,8 +167,8 @@ def test_place_is_in_the_home_where_nothing_else_is_said(
     expected = tmp_path / ".local" / "state" / "bitsd" / "uploads"
 
     monkeypatch.delenv("XDG_STATE_HOME")
-    assert folder() == expected
+    assert folder("uploads") == expected
 
     # The specification has relative ones ignored.
     monkeypatch.setenv("XDG_STATE_HOME", os.curdir)
-    assert folder() == expected
+    assert folder("uploads") == expected
