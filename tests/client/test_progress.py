@@ -150,3 +150,12 @@ def test_what_is_said_is_there_at_once(tmp_path):
         writing(out)("a: fetched")
 
         assert (tmp_path / "out").read_text() == "a: fetched\n"
+
+
+def test_bar_of_what_is_stopped_leaves_the_terminal(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    err = Terminal()
+    with bars(io.StringIO(), err) as tell:
+        tell(progress(3))
+
+    assert err.getvalue().endswith("\x1b[1A\x1b[2K")
