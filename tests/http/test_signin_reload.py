@@ -161,6 +161,17 @@ async def test_users_file_that_cannot_be_read_changes_nothing(
     assert "line 1: the password of alice is not kept by" in told
 
 
+async def test_what_is_doubtful_about_the_users_is_told_again(
+    site: Site, users: Path, caplog
+):
+    await asyncio.to_thread(users.chmod, 0o644)
+    await reload(site)
+
+    (told,) = [text for text in caplog.messages if text.startswith("users ")]
+    assert "can read" in told
+    assert str(users) in told
+
+
 async def test_who_asked_last_for_what_everyone_may_is_signed_out_as_well(
     serve: Serve, users: Path, tmp_path: Path
 ):
