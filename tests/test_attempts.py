@@ -1,7 +1,7 @@
 """How long who guesses has to wait, and who does not."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitsd.attempts import FADES, FORGOTTEN, FREE, MAXIMUM_ENTRIES, Attempts
@@ -381,6 +381,8 @@ def test_name_is_guessed_a_thousand_times_and_then_a_few_each_slot(addresses):
     assert guesses <= 1000 + 4 + 100 + 4 + 2 * (900 / 5 + 900 / FADES)
 
 
+# How long it takes does not count.
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.text(), st.floats(0, 100)), min_size=30, max_size=200))
 def test_address_guesses_what_it_may_and_no_more(tries):
     attempts, now, guesses = Attempts(), 0.0, 0
@@ -442,6 +444,8 @@ PAUSES = st.floats(0, 100)
 ENDS = st.sampled_from(["right", "wrong", "abandoned"])
 
 
+# How long it takes does not count.
+@settings(deadline=None)
 @given(st.lists(st.tuples(ADDRESSES, NAMES, PAUSES, ENDS), max_size=200))
 def test_nobody_waits_for_long_and_a_wait_is_never_longer_than_said(tries):
     attempts, now = Attempts(), 0.0
@@ -467,6 +471,8 @@ def test_nobody_waits_for_long_and_a_wait_is_never_longer_than_said(tries):
     assert not any(under_way)
 
 
+# How long it takes does not count.
+@settings(deadline=None)
 @given(st.lists(st.tuples(ADDRESSES, NAMES), min_size=1, max_size=300))
 def test_stranger_waits_for_nobody(tries):
     attempts = Attempts()
