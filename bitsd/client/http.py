@@ -44,6 +44,7 @@ _END = 16 * 1024
 _SIGN_INS = 3
 
 _UNAUTHORIZED = 401
+_WRONG = "wrong name or password?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,10 @@ class Http:
     async def _answered(self, request: _Request) -> ClientResponse:
         wanted = self._wanted.get(request.origin)
         if request.body is not None and wanted is not None:
-            return await self._sent_signed_in(wanted, request)
+            try:
+                return await self._sent_signed_in(wanted, request)
+            except CannotSignIn as problem:
+                raise _cannot_sign_in(request, str(problem)) from problem
         response = await self._send(request)
         asked = response.status == _UNAUTHORIZED and request.origin not in self._basic
         elsewhere = response.url.origin() != request.origin
@@ -202,17 +206,35 @@ class Http:
     async def _challenged(
         self, request: _Request, offered: dict[str, str]
     ) -> ClientResponse:
-        """The answer to a request that a server wants to be signed in for."""
-        problems = []
+        """The answer to a request that a server wants to be signed in for.
+
+        A way that a server refuses is followed by the next: it may know a user by one
+        and not by another.
+        """
+        refused, problems = list[str](), list[str]()
+        refusal: ClientResponse | None = None
         for scheme in candidates(offered, self._options.authentication):
+            if refusal is not None:
+                await _put_away(refusal)
             try:
-                return await self._sent_signed_in(scheme, request)
+                response = await self._sent_signed_in(scheme, request)
             except CannotSignIn as problem:
                 problems.append(str(problem))
+                continue
+            if response.status != _UNAUTHORIZED:
+                return response
+            refusal = response
+            refused.append(scheme)
+            self._wanted.pop(request.origin, None)
+        if refusal is not None and len(refused) + len(problems) == 1:
+            return refusal
+        if refusal is not None:
+            refusal.close()
+            problems.insert(0, f"refused by {_listed(refused)}: {_WRONG}")
+            raise _cannot_sign_in(request, "; ".join(problems[:2]), _UNAUTHORIZED)
         named = ", ".join(sorted(offered)) or "no way that it names"
         problems.append(f"it takes {named}, not {self._options.authentication}")
-        sentence = f"cannot sign in at {request.host}: {problems[0]}"
-        raise NoAnswer(sentence, final=True)
+        raise _cannot_sign_in(request, problems[0])
 
     async def _sent_signed_in(
         self, scheme: Scheme, request: _Request
@@ -220,7 +242,6 @@ class Http:
         if scheme == "basic":
             self._allow_basic(request)
             return await self._send(request)
-        self._wanted[request.origin] = scheme
         if request.body is None:
             return await self._sign_in(scheme, request)
         for _ in range(_SIGN_INS):
@@ -245,8 +266,8 @@ class Http:
             and not is_loopback(request.url.host or "")
         ):
             raise CannotSignIn(
-                "it takes basic only, which shows the password to the network; use "
-                "https, or say --auth basic if that does not matter"
+                "basic shows the password to the network; use https, or say "
+                "--auth basic if that does not matter"
             )
         self._basic.add(request.origin)
 
@@ -264,6 +285,7 @@ class Http:
                 token = await asyncio.to_thread(exchange.authorization, told)
                 response = await self._send(request, token)
             if response.status != _UNAUTHORIZED:
+                self._wanted[request.origin] = scheme
                 self._signed_in.add(request.origin)
             # The tokens are about the connection that the first of them went to.
             if self._connections == connection or response.status != _UNAUTHORIZED:
@@ -332,6 +354,16 @@ def _token(response: ClientResponse, scheme: Scheme) -> str:
     if response.status != _UNAUTHORIZED:
         return ""
     return offers(response.headers.getall("WWW-Authenticate", ())).get(scheme, "")
+
+
+def _listed(names: list[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _cannot_sign_in(request: _Request, why: str, status: int | None = None) -> NoAnswer:
+    sentence = f"cannot sign in at {request.host}: {why}"
+    return NoAnswer(sentence, final=True, status=status)
 
 
 def _lost(request: _Request) -> NoAnswer:

@@ -83,10 +83,15 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """No answer, and why; if that is final trying again will not help."""
+    """No answer, and why; if that is final trying again will not help.
+
+    Attributes:
+        status: of an answer that is of no use, if there was one.
+    """
 
     why: str
     final: bool = False
+    status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,7 @@ class Run:
         except NoAnswer as error:
             if self._trouble is not None:
                 raise self._trouble from None
-            return Unanswered(str(error), not error.resumable)
+            return Unanswered(str(error), not error.resumable, error.status)
 
     async def _sent(self, step: Send) -> Answered:
         """Send a packet, to the node that has the session, on the URL's port."""

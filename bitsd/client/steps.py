@@ -121,8 +121,10 @@ def after(upload: Upload, event: Event, moment: Moment) -> Next:
     match event:
         case Waited():
             return _onward(upload)
-        case Unanswered(why, is_final):
-            return (upload, Failed(why)) if is_final else _later(upload, why, moment)
+        case Unanswered(why, final=True, status=status):
+            return upload, Failed(why, status)
+        case Unanswered(why):
+            return _later(upload, why, moment)
         case _:
             return _answered(upload, event, moment)
 

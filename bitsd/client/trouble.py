@@ -21,10 +21,13 @@ class NoAnswer(TransferFailed):
 
     Args:
         final: trying again will not help.
+        status: HTTP status, if there was an answer that is of no use.
     """
 
-    def __init__(self, sentence: str, *, final: bool = False) -> None:
-        super().__init__(sentence, resumable=not final)
+    def __init__(
+        self, sentence: str, *, final: bool = False, status: int | None = None
+    ) -> None:
+        super().__init__(sentence, resumable=not final, status=status)
 
 
 def no_answer(error: Exception, host: str, timeout_seconds: float) -> NoAnswer:

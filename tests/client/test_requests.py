@@ -6,6 +6,7 @@ import ssl
 import sys
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -158,7 +159,7 @@ async def test_basic_goes_over_plain_http_when_it_is_named(
         if authentication == "basic":
             assert (await get(http, "http://server.test/"))[0] == 200
         else:
-            with pytest.raises(NoAnswer, match="basic only, which shows the pass"):
+            with pytest.raises(NoAnswer, match="basic shows the password"):
                 await get(http, "http://server.test/")
 
     sent = [asked.get("Authorization") for asked in proxy.asked]
@@ -193,6 +194,21 @@ async def test_missing_pyspnego_is_told(monkeypatch: pytest.MonkeyPatch):
 
     assert not problem.resumable
     assert str(problem).endswith("pip install 'bitsd[windows-auth]'")
+
+
+async def test_missing_pyspnego_leaves_basic_for_all_that_follows(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setitem(sys.modules, "spnego", None)
+
+    def script(asked: Asked) -> bytes:
+        known = asked.get("Authorization") == ALICE_BASIC
+        return ack() if known else answer(401, NEGOTIATE, NTLM, BASIC)
+
+    async with scripted(script) as server, Http(ALICE) as http:
+        assert [await post(http, server.url) for _ in range(3)] == [200, 200, 200]
+
+    assert len(server.asked) == 4
 
 
 async def test_redirect_of_a_download_is_followed_without_the_password():
@@ -383,6 +399,98 @@ async def test_missing_credentials_are_told(
 
     assert not problem.resumable
     assert "negotiate does not work: " in str(problem)
+
+
+class Choosy:
+    """A server that lets in by Basic alone, whatever it offers."""
+
+    def __init__(self, password: str) -> None:
+        self.basic = f"Basic {encoded(f'alice:{password}'.encode())}"
+        self.signing = {"NTLM": Signing("NTLM"), "Negotiate": Signing("Negotiate")}
+        self.schemes: list[str] = []
+
+    def __call__(self, asked: Asked) -> bytes:
+        given = asked.get("Authorization") or ""
+        scheme, _, token = given.partition(" ")
+        if scheme and scheme not in self.schemes:
+            self.schemes.append(scheme)
+        if given == self.basic:
+            return ack()
+        if scheme in self.signing:
+            signing = self.signing[scheme]
+            return signing.step(asked.connection, b64decode(token))
+        return answer(401, NEGOTIATE, NTLM, BASIC)
+
+
+# What NTLM takes, Basic does not, and the other way round.
+HASHLESS = Options(user="alice", password="other", timeout_seconds=10)
+
+
+@pytest.mark.usefixtures("users")
+@pytest.mark.parametrize("verb", [get, post])
+async def test_basic_is_the_last_way_to_be_tried(verb):
+    choosy = Choosy("other")
+    async with scripted(choosy) as server, Http(HASHLESS) as http:
+        assert await verb(http, server.url) in (200, (200, b""))
+        before = len(server.asked)
+        assert await post(http, server.url) == 200
+
+    assert choosy.schemes == ["Negotiate", "NTLM", "Basic"]
+    assert len(server.asked) == before + 1
+    assert len([asked for asked in server.asked if asked.body]) <= 3
+
+
+@pytest.mark.usefixtures("users")
+async def test_all_that_refuse_are_named():
+    async with scripted(Choosy("third")) as server:
+        problem = await failed(HASHLESS, server.url)
+
+    assert (problem.resumable, problem.status) == (False, 401)
+    reason = "refused by negotiate, ntlm and basic: wrong name or password?"
+    assert str(problem).endswith(f": {reason}")
+
+
+@pytest.mark.usefixtures("users")
+async def test_password_that_is_refused_is_not_shown_to_the_network(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    choosy = Choosy("other")
+    async with scripted(choosy) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        problem = await failed(HASHLESS, "http://server.test/")
+
+    assert choosy.schemes == ["Negotiate", "NTLM"]
+    assert "refused by negotiate and ntlm: wrong name or password?; basic" in str(
+        problem
+    )
+
+
+@pytest.mark.usefixtures("users")
+async def test_no_other_way_is_tried_than_the_one_that_is_named():
+    choosy = Choosy("other")
+    options = replace(HASHLESS, authentication="ntlm")
+    async with scripted(choosy) as server, Http(options) as http:
+        assert (await get(http, server.url))[0] == 401
+
+    assert choosy.schemes == ["NTLM"]
+
+
+@pytest.mark.usefixtures("users")
+async def test_sign_in_that_works_once_only_is_told():
+    signing = Signing()
+
+    def script(asked: Asked) -> bytes:
+        if asked.connection == 1:
+            return signing(asked)
+        return answer(401, ("WWW-Authenticate", "NTLM QUJDRA=="))
+
+    async with scripted(script) as server, Http(ALICE_NTLM) as http:
+        signing.ends = 1
+        assert await post(http, server.url) == 200
+        with pytest.raises(NoAnswer, match="ntlm does not work: ") as raised:
+            await post(http, server.url)
+
+    assert not raised.value.resumable
 
 
 # TLS

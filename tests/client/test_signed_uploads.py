@@ -70,7 +70,8 @@ async def test_wrong_password_is_told(site: Site, source: Path, options: Options
     wrong = Options(
         user="alice", password="wrong", authentication=options.authentication
     )
-    with pytest.raises(TransferFailed, match="Give --user, or look at") as raised:
+    told = "Give --user, or look at|negotiate, ntlm and basic: wrong name or password"
+    with pytest.raises(TransferFailed, match=told) as raised:
         await upload(source, f"{site.url}/in/", options=wrong, terms=TERMS)
 
     assert raised.value.status == 401
