@@ -151,8 +151,9 @@ LAYERS |= {
     "client.trouble": {"client.progress"},
     "client.way": {"client.options", "client.trouble"},
     "client.signin": set(),
+    "client.redirects": {"client.trouble"},
     "client.http": {"protocol.wire", "client.options", "client.signin"}
-    | {"client.trouble", "client.way"},
+    | {"client.redirects", "client.trouble", "client.way"},
     "client.pace": set(),
     "client.retry": {"protocol.wire"},
     "client.moves": {"protocol.wire"},
@@ -161,8 +162,8 @@ LAYERS |= {
     | {"client.moves", "client.pace", "client.retry", "client.verdicts"},
     "client.reply": {"client.http", "client.options", "client.progress"},
     "client.run": {"protocol.wire", "client.http", "client.moves"}
-    | {"client.options", "client.progress", "client.reply", "client.steps"}
-    | {"client.trouble"},
+    | {"client.options", "client.progress", "client.redirects", "client.reply"}
+    | {"client.steps", "client.trouble"},
     "client.source": {"client.progress"},
     "client.notes": {"client.progress", "client.source"},
     "client.upload": {"protocol.wire", "client.http", "client.notes", "client.options"}

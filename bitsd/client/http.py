@@ -26,10 +26,11 @@ from yarl import URL
 from bitsd import SOFTWARE
 from bitsd.protocol.wire import METHOD, Field, Ping
 
+from . import redirects
 from .options import Options
 from .signin import CannotSignIn, Exchange, Scheme, basic, candidates, offers
 from .trouble import NoAnswer, no_answer
-from .way import is_loopback, proxy, shared_tls
+from .way import is_loopback, named_proxy, proxy, shared_tls
 
 Body: TypeAlias = Callable[[], AsyncIterator[bytes]]
 """Gives the bytes of a request from their start, each time that it is called."""
@@ -117,12 +118,10 @@ class Http:
         context = await asyncio.to_thread(shared_tls, self._options)
         trace = TraceConfig()
         trace.on_connection_create_end.append(self._connected)
-        headers = CIMultiDict([("User-Agent", SOFTWARE)])
-        headers.update(self._options.headers)
         patience = self._options.timeout_seconds
         self._session = ClientSession(
             connector=TCPConnector(limit=1, ssl=context),
-            headers=headers,
+            headers={"User-Agent": SOFTWARE},
             skip_auto_headers=("Accept-Encoding", "Content-Type"),
             auto_decompress=False,
             timeout=ClientTimeout(
@@ -159,7 +158,8 @@ class Http:
     ) -> AbstractAsyncContextManager[ClientResponse]:
         """The answer, whose body is still to be read; signs in when asked to.
 
-        Redirects of downloads are followed, and nobody is signed in at their end.
+        Redirects of downloads are followed; to another server without anything that is
+        for the first one alone.
 
         Args:
             method: GET, HEAD or BITS_POST.
@@ -179,7 +179,8 @@ class Http:
             response = await self._answered(request)
         # A name that cannot be one in DNS is a UnicodeError.
         except (ClientError, TimeoutError, UnicodeError) as error:
-            raise no_answer(error, request.host, patience) from error
+            via = named_proxy(request.url)
+            raise no_answer(error, request.host, patience, via) from error
         try:
             yield response
         except ClientError as error:
@@ -329,15 +330,33 @@ class Http:
         headers: CIMultiDict[str],
         body: AsyncIterator[bytes] | None,
     ) -> ClientResponse:
-        return await self._session.request(
-            request.method,
-            request.url,
-            headers=headers,
-            data=body,
-            allow_redirects=request.method != METHOD,
-            proxy=proxy(request.url),
-            trace_request_ctx=request.origin,
-        )
+        """The answer at the end of all redirects.
+
+        aiohttp would follow them with all that `--header` says, to whatever server.
+        """
+        url, own = request.url, CIMultiDict(self._options.headers)
+        own.update(headers)
+        for _ in range(redirects.MAXIMUM):
+            response = await self._session.request(
+                request.method,
+                url,
+                headers=own,
+                data=body,
+                allow_redirects=False,
+                proxy=proxy(url),
+                trace_request_ctx=url.origin(),
+            )
+            if request.method == METHOD:
+                return response
+            to = redirects.target(url, response.status, response.headers)
+            if to is None:
+                return response
+            await _put_away(response)
+            if to.origin() != request.origin:
+                own = headers.copy()
+                own.popall("Authorization", None)
+            url = to
+        raise NoAnswer(f"{request.host} redirects in a circle", final=True)
 
     def _may_carry(self, origin: URL) -> bool:
         return origin not in self._wanted or origin in self._signed_in

@@ -11,7 +11,7 @@ from yarl import URL
 
 from bitsd.protocol.wire import METHOD, Fragment
 
-from . import moves
+from . import moves, redirects
 from .http import Http
 from .moves import (
     Answered,
@@ -124,6 +124,10 @@ class Run:
         clock = asyncio.get_running_loop().time
         begun = clock()
         async with self.http.request(METHOD, url, packet.fields(), body) as response:
+            to = redirects.target(url, response.status, response.headers)
+            if to is not None:
+                why = redirects.advice(url, to)
+                raise NoAnswer(why, final=True, status=response.status)
             fields = tuple(response.headers.items())
             return Answered(response.status, fields, clock() - begun)
 

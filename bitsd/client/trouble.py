@@ -1,6 +1,7 @@
 """Why there is no answer, in a sentence for whoever waits for one."""
 
 import os
+import re
 import ssl
 
 from aiohttp import (
@@ -8,10 +9,16 @@ from aiohttp import (
     ClientConnectorDNSError,
     ClientConnectorError,
     ClientHttpProxyError,
+    ClientProxyConnectionError,
     ClientResponseError,
 )
 
 from .progress import TransferFailed
+
+# What a TLS record is not, read as one.
+_NO_TLS = frozenset(("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"))
+
+_SSL_WORDS = re.compile(r"\[SSL: (\w+)\]", re.ASCII)
 
 _PROXY_AUTHENTICATION_REQUIRED = 407
 
@@ -30,14 +37,20 @@ class NoAnswer(TransferFailed):
         super().__init__(sentence, resumable=not final, status=status)
 
 
-def no_answer(error: Exception, host: str, timeout_seconds: float) -> NoAnswer:
+def no_answer(
+    error: Exception, host: str, timeout_seconds: float, via: str | None = None
+) -> NoAnswer:
     """Turn an error of aiohttp into a sentence.
 
     Args:
         error: a ClientError, TimeoutError or UnicodeError.
         host: with its port, of the URL.
         timeout_seconds: for which nothing came.
+        via: the proxy on the way there, if there is one.
     """
+    lasting = _lasting(error, host)
+    if lasting is not None:
+        return NoAnswer(lasting, final=True)
     match error:
         case UnicodeError():
             return NoAnswer(f"{host} is not the name of a host", final=True)
@@ -51,14 +64,53 @@ def no_answer(error: Exception, host: str, timeout_seconds: float) -> NoAnswer:
         case TimeoutError():
             return NoAnswer(f"no answer from {host} within {timeout_seconds:g} s")
         case _:
-            return NoAnswer(_passing(error, host))
+            return NoAnswer(_passing(error, host, via or host))
 
 
-def _passing(error: Exception, host: str) -> str:
-    """What may be another way the next time."""
+def _lasting(error: Exception, host: str) -> str | None:
+    """Two sides that do not speak alike, which no further attempt changes."""
+    if isinstance(error, ClientResponseError):
+        # A TLS alert, as aiohttp writes a status line that is none.
+        alert = r"b'\x15\x03" in error.message
+        return f"{host} speaks TLS: use https://" if alert else None
+    reason = _tls_reason(error)
+    if reason in _NO_TLS:
+        return f"{host} speaks no TLS: use http://"
+    if reason == "TLSV13_ALERT_CERTIFICATE_REQUIRED":
+        return f"{host} wants a client certificate: give --cert"
+    if reason == "SSLV3_ALERT_HANDSHAKE_FAILURE":
+        return (
+            f"{host} refuses the TLS handshake: it wants a client certificate (give "
+            "--cert), or has no cipher in common"
+        )
+    return None
+
+
+def _tls_reason(error: Exception) -> str | None:
+    """OpenSSL's name of what went wrong, if that was TLS.
+
+    What breaks an open connection comes as an OSError with number and words of the
+    ssl.SSLError; taken by the number it would be an EPERM.
+    """
+    inner = error.os_error if isinstance(error, ClientConnectorError) else error
+    if isinstance(inner, ssl.SSLError):
+        return inner.reason
+    words = inner.strerror if isinstance(inner, OSError) else None
+    match = _SSL_WORDS.match(words or "")
+    return None if match is None else match[1]
+
+
+def _passing(error: Exception, host: str, first: str) -> str:
+    """What may be another way the next time.
+
+    Args:
+        first: whom the connection is made to.
+    """
     match error:
         case ClientConnectorDNSError():
-            return f"cannot find {host}: {error.strerror}"
+            return f"cannot find {first}: {error.strerror}"
+        case ClientProxyConnectionError():
+            return f"cannot connect to {first}: {_reason(error.os_error)}"
         case ClientConnectorError():
             return f"cannot connect to {host}: {_reason(error.os_error)}"
         case ClientResponseError(message=message):
@@ -70,8 +122,9 @@ def _passing(error: Exception, host: str) -> str:
 
 
 def _reason(error: OSError) -> str:
-    if isinstance(error, ssl.SSLError):
-        return f"TLS: {error.reason}"
+    tls = _tls_reason(error)
+    if tls is not None:
+        return f"TLS: {tls}"
     if error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)  # asyncio has longer words of its own
     return error.strerror or type(error).__name__

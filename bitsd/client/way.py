@@ -80,15 +80,33 @@ def proxy(url: URL) -> URL | None:
     Raises:
         NoAnswer: it is of a kind that cannot be used.
     """
-    proxies = getproxies()
-    named = proxies.get(url.scheme, proxies.get("all"))
-    if named is None or proxy_bypass(url.authority):
+    setting = _setting(url)
+    if setting is None:
         return None
+    named = setting[1]
     found = URL(named if "://" in named else f"http://{named}")
     if found.scheme not in ("http", "https") or found.host is None:
         kind = f"{url.scheme}_proxy is {found.scheme}://"
         raise NoAnswer(f"{kind}: only http and https proxies can be used", final=True)
     return found
+
+
+def named_proxy(url: URL) -> str | None:
+    """The proxy of the environment for who looks for it, without its password."""
+    setting = _setting(url)
+    found = proxy(url)
+    if setting is None or found is None:
+        return None
+    return f"the proxy {found.host_port_subcomponent} ({setting[0]}_proxy)"
+
+
+def _setting(url: URL) -> tuple[str, str] | None:
+    """The kind and value of the variable that says how to get there."""
+    proxies = getproxies()
+    kind = url.scheme if url.scheme in proxies else "all"
+    if kind not in proxies or proxy_bypass(url.authority):
+        return None
+    return kind, proxies[kind]
 
 
 def is_loopback(host: str) -> bool:

@@ -232,6 +232,55 @@ async def test_sign_in_elsewhere_is_no_reason_to_sign_in_here():
     assert len(server.asked) == 1
 
 
+@pytest.mark.parametrize("there", ["other", "same"])
+async def test_header_of_the_user_goes_to_no_other_server(there: str):
+    headers = (("X-Key", "secret"), ("Cookie", "a=b"), ("Authorization", "Bearer x"))
+    options = Options(headers=headers)
+    async with scripted(in_turn(answer(200))) as other:
+        to = "/there" if there == "same" else f"{other.url}/there"
+        script = in_turn(answer(302, ("Location", to)), answer(200))
+        async with scripted(script) as server, Http(options) as http:
+            assert (await get(http, server.url))[0] == 200
+
+    last = other.asked[0] if there == "other" else server.asked[1]
+    expected = [None] * 3 if there == "other" else [value for _, value in headers]
+    assert [last.get(name) for name, _ in headers] == expected
+    assert last.target == "/there"
+    assert server.asked[0].get("X-Key") == "secret"
+
+
+async def test_header_of_the_user_does_not_come_back_from_elsewhere():
+    options = Options(headers=(("X-Key", "secret"),))
+    async with scripted(lambda _asked: back[0]) as other:
+        script = in_turn(answer(302, ("Location", other.url)), answer(200))
+        async with scripted(script) as server, Http(options) as http:
+            back = [answer(302, ("Location", f"{server.url}/back"))]
+            assert (await get(http, server.url))[0] == 200
+
+    assert [asked.get("X-Key") for asked in server.asked] == ["secret", None]
+
+
+async def test_redirects_in_a_circle_are_told():
+    def script(_asked: Asked) -> bytes:
+        return answer(302, ("Location", "/again"))
+
+    async with scripted(script) as server:
+        problem = await failed(Options(), server.url)
+
+    assert not problem.resumable
+    host = server.url.removeprefix("http://")
+    assert str(problem) == f"{host} redirects in a circle"
+
+
+@pytest.mark.parametrize("to", ["ftp://server/x", "http://[", "file:///etc/passwd"])
+async def test_redirect_to_no_web_server_is_told(to: str):
+    async with scripted(in_turn(answer(302, ("Location", to)))) as server:
+        problem = await failed(Options(), server.url)
+
+    assert not problem.resumable
+    assert str(problem).endswith(" redirects to what is no http or https URL")
+
+
 async def test_redirect_of_an_upload_is_not_followed():
     script = in_turn(ack(307, ("Location", "/there")))
     async with scripted(script) as server, Http(Options()) as http:
@@ -572,6 +621,30 @@ async def test_unusable_file_is_told(tmp_path: Path, option: str, content: str |
     assert not raised.value.resumable
 
 
+async def test_plain_server_is_not_asked_again_by_tls():
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        writer.write(answer(400))
+        writer.close()
+
+    async with await asyncio.start_server(plain, "127.0.0.1", 0) as server:
+        host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        problem = await failed(Options(timeout_seconds=10), f"https://{host}/")
+
+    assert str(problem) == f"{host} speaks no TLS: use http://"
+    assert not problem.resumable
+
+
+async def test_tls_server_is_not_asked_again_without():
+    """What it says to a request without TLS is an alert."""
+    async with scripted(lambda _asked: b"\x15\x03\x01\x00\x02\x02\x46") as server:
+        problem = await failed(Options(timeout_seconds=10), server.url)
+
+    host = server.url.removeprefix("http://")
+    assert str(problem) == f"{host} speaks TLS: use https://"
+    assert not problem.resumable
+
+
 # proxies
 
 
@@ -595,6 +668,19 @@ async def test_no_proxy_is_honoured(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     async with scripted(in_turn(answer(200))) as server, Http(Options()) as http:
         assert (await get(http, server.url))[0] == 200
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "https_proxy", "all_proxy"])
+async def test_proxy_that_is_not_there_is_told(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+):
+    monkeypatch.setenv(variable, "http://me:pw@127.0.0.1:1")
+    scheme = "https" if variable == "https_proxy" else "http"
+    problem = await failed(Options(), f"{scheme}://server.test/")
+
+    assert problem.resumable
+    told = f"cannot connect to the proxy 127.0.0.1:1 ({variable}): Connection refused"
+    assert str(problem) == told
 
 
 async def test_unusable_kind_of_proxy_is_told(monkeypatch: pytest.MonkeyPatch):

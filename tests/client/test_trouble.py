@@ -9,10 +9,10 @@ from aiohttp import ClientOSError, ClientPayloadError
 from bitsd.client.trouble import no_answer
 
 
-def alert() -> ssl.SSLError:
-    """What a server says that wants a certificate."""
-    error = ssl.SSLError(1, "alert")
-    error.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
+def tls(reason: str) -> ssl.SSLError:
+    """What OpenSSL says."""
+    error = ssl.SSLError(1, f"[SSL: {reason}] in other words")
+    error.reason = reason
     return error
 
 
@@ -27,8 +27,12 @@ def alert() -> ssl.SSLError:
         (ClientOSError(), "the connection to server:1 broke: ClientOSError"),
         (ClientPayloadError(), "the connection to server:1 broke"),
         (
-            alert(),
-            "the connection to server:1 broke: TLS: TLSV13_ALERT_CERTIFICATE_REQUIRED",
+            tls("TLSV1_ALERT_INTERNAL_ERROR"),
+            "the connection to server:1 broke: TLS: TLSV1_ALERT_INTERNAL_ERROR",
+        ),
+        (
+            ClientOSError(1, "[SSL: BAD] in other words"),
+            "the connection to server:1 broke: TLS: BAD",
         ),
     ],
 )
@@ -44,3 +48,33 @@ def test_name_that_cannot_be_one_is_final():
 
     assert str(answer) == "a..b:1 is not the name of a host"
     assert not answer.resumable
+
+
+HANDSHAKE = (
+    "server:1 refuses the TLS handshake: it wants a client certificate (give --cert), "
+    "or has no cipher in common"
+)
+
+
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [
+        (
+            "TLSV13_ALERT_CERTIFICATE_REQUIRED",
+            "server:1 wants a client certificate: give --cert",
+        ),
+        (
+            "SSLV3_ALERT_HANDSHAKE_FAILURE",
+            HANDSHAKE,
+        ),
+        ("WRONG_VERSION_NUMBER", "server:1 speaks no TLS: use http://"),
+        ("RECORD_LAYER_FAILURE", "server:1 speaks no TLS: use http://"),
+    ],
+)
+def test_side_that_speaks_otherwise_is_final(reason: str, sentence: str):
+    error = tls(reason)
+    for each in (error, ClientOSError(*error.args)):
+        answer = no_answer(each, "server:1", 300.0)
+
+        assert str(answer) == sentence
+        assert not answer.resumable

@@ -543,3 +543,24 @@ async def test_reply_that_is_not_there_is_told(tmp_path: Path):
 
     assert failure.status == 404
     assert not (tmp_path / "reply").exists()
+
+
+@pytest.mark.parametrize(
+    ("location", "shown"),
+    [
+        ("/else/where?token=secret#x", "{}/else/where"),
+        ("https://me:pw@server.test/a b", "https://server.test/a%20b"),
+        ("https://server.test/" + "x" * 300, "https://server.test/" + "x" * 180),
+    ],
+)
+async def test_upload_that_is_redirected_tells_where_to(
+    source: Path, location: str, shown: str
+):
+    script = in_turn(answer(302, ("Location", location)))
+    async with scripted(script) as server:
+        with pytest.raises(TransferFailed) as raised:
+            await upload(source, f"{server.url}/in/")
+
+    expected = f" redirects to {shown.format(server.url)}; use that URL"
+    assert str(raised.value).endswith(expected)
+    assert (raised.value.status, raised.value.resumable) == (302, False)
