@@ -51,10 +51,12 @@ STATUSES: Mapping[int, Answer] = {
         "each client: a pooling proxy breaks it, Basic over HTTPS does not mind.",
     ),
     403: Answer(
-        "Not allowed, or the file exists and may not be replaced.",
+        "For an upload most often: the file exists already and `overwrite` is off. "
+        "Else: not allowed.",
         _SERVER,
-        "bitsd's log says which: access_denied (`write`, rights on the folder) or "
-        "exists (`overwrite`). Without a line there, a filter in between said it.",
+        "Take another name, or let bitsd replace files (`overwrite`). Its log says "
+        "which it is: exists, or access_denied (`write`, rights on the folder). "
+        "Without a line there, a filter in between said it.",
     ),
     404: Answer(
         "No such URL. For an upload: no such directory or parent folder. IIS 7 and "

@@ -62,10 +62,12 @@ HRESULTS: Mapping[int, Entry] = {
     ),
     0x80070057: Entry(
         "E_INVALIDARG",
-        "The server found the packet malformed, or the destination is a folder.",
+        "The upload has a name with characters that Windows forbids, or that of a "
+        "folder; or the server found the packet malformed.",
         (Cause.CLIENT, Cause.PROXY),
         Retry.NO,
-        "Name a file, not a folder, in the upload URL. If only clients behind one "
+        'Take a name without < > : " | ? * and \\, without a dot or space at its end, '
+        "not NUL, COM1 and such, and not that of a folder. If only clients behind one "
         "proxy see this, the proxy changes header fields: compare with curl past it.",
     ),
     0x80070070: Entry(

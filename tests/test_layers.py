@@ -167,9 +167,8 @@ LAYERS |= {
     "client.source": {"client.progress"},
     "client.notes": {"client.progress", "client.source"},
     "client.upload": {"protocol.wire", "client.http", "client.notes", "client.options"}
-    | {"client.pace", "client.progress", "client.retry", "client.run"}
-    | {"client.source"}
-    | {"client.steps"},
+    | {"client.pace", "client.progress", "client.reply", "client.retry"}
+    | {"client.run", "client.source", "client.steps"},
     "client.upload_command": {"quantities", "client.commands", "client.options"}
     | {"client.progress", "client.upload"},
     "client.bars": {"client.progress"},

@@ -9,6 +9,7 @@ import fcntl
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,6 +17,10 @@ import msgspec
 
 from .progress import TransferFailed
 from .source import Looks
+
+#: So long without progress, and an upload counts as given up: no server keeps its
+#: part of it for long.
+KEPT = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +66,12 @@ class Notes:
         self._lock_path = self._path.with_suffix(".lock")
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = self._locked()
+            self._lock = _locked(self._lock_path)
         except BlockingIOError:
             message = f"another bitsd uploads {source} to that URL; wait or stop it"
             raise TransferFailed(message) from None
         except OSError as error:
             raise self._failed(error) from None
-
-    def _locked(self) -> int:
-        """The handle of the lock, which is nobody else's."""
-        while True:
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-            handle = os.open(self._lock_path, flags, 0o600)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Whoever had it before may have removed what was opened.
-                with suppress(FileNotFoundError):
-                    if os.path.samestat(os.fstat(handle), self._lock_path.stat()):
-                        return handle
-            except OSError:
-                os.close(handle)
-                raise
-            os.close(handle)
 
     def _failed(self, error: OSError) -> TransferFailed:
         where = self._path.parent
@@ -134,6 +123,49 @@ class Notes:
     def forget(self) -> None:
         """Keep nothing."""
         self._path.unlink(missing_ok=True)
+
+
+def forget_old(before: float) -> None:
+    """Forget the uploads that had no progress since that time; blocks.
+
+    Those that somebody works at stay.
+    """
+    for path in folder("uploads").glob("*.json"):
+        # Another has it or removes it, too; and the next upload comes by again.
+        with suppress(OSError):
+            if path.stat().st_mtime < before:
+                _forget(path, before)
+
+
+def _forget(path: Path, before: float) -> None:
+    lock_path = path.with_suffix(".lock")
+    lock = _locked(lock_path)
+    try:
+        if path.stat().st_mtime < before:  # nobody came between
+            path.unlink()
+            lock_path.unlink()
+    finally:
+        os.close(lock)
+
+
+def _locked(path: Path) -> int:
+    """The handle of a lock, which is nobody else's.
+
+    Raises:
+        BlockingIOError: somebody else has it.
+    """
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever had it before may have removed what was opened.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), path.stat()):
+                    return handle
+        except OSError:
+            os.close(handle)
+            raise
+        os.close(handle)
 
 
 def _sync(folder: Path) -> None:

@@ -1,10 +1,11 @@
 """The reply of a server application, fetched and stored ([MC-BUP] 3.5)."""
 
 import asyncio
+import errno
 import os
 from dataclasses import replace
 from pathlib import Path
-from tempfile import mkstemp
+from tempfile import NamedTemporaryFile, mkstemp
 
 from aiohttp import ClientError, ClientResponse
 from yarl import URL
@@ -35,6 +36,21 @@ def stranger(options: Options) -> Options:
     )
 
 
+def check(path: Path) -> None:
+    """Find out whether a reply can be stored there, before it is worked for; blocks.
+
+    Raises:
+        TransferFailed: it cannot.
+    """
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with NamedTemporaryFile(prefix=f".{path.name}.", dir=path.parent):
+            pass
+    except OSError as error:
+        raise _no_place(path, error) from error
+
+
 async def fetch(http: Http, url: URL, path: Path) -> int:
     """Store a reply, whole or not at all; the status of the answer.
 
@@ -63,4 +79,8 @@ async def _store(response: ClientResponse, path: Path) -> None:
     except ClientError:  # some are OSErrors, and none is about the disk
         raise
     except OSError as error:
-        raise TransferFailed(f"cannot store {path}: {error.strerror}") from error
+        raise _no_place(path, error) from error
+
+
+def _no_place(path: Path, error: OSError) -> TransferFailed:
+    return TransferFailed(f"cannot store {path}: {error.strerror}")

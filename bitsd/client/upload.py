@@ -7,6 +7,7 @@ await upload("report.7z", "https://server/in/")
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -19,8 +20,9 @@ from yarl import URL
 
 from bitsd.protocol.wire import SessionId
 
+from . import reply
 from .http import Http
-from .notes import Note, Notes
+from .notes import KEPT, Note, Notes, forget_old
 from .options import Options
 from .pace import Pace
 from .progress import Event, Kind, Tell, TransferFailed, nobody
@@ -167,11 +169,14 @@ class _Job:
     async def upload(self, terms: Terms, tell: Tell) -> Uploaded:
         clock = asyncio.get_running_loop().time
         begun = clock()
+        if terms.reply is not None:
+            await asyncio.to_thread(reply.check, terms.reply)
         async with (
             _opened(lambda: Notes(self._path, str(self._url))) as notes,
             _opened(lambda: Source(self._path)) as source,
             Http(self._options) as http,
         ):
+            await asyncio.to_thread(forget_old, time.time() - KEPT.total_seconds())
             note = await self._earlier(notes, source, terms, http)
             upload = terms.upload(source.looks.size, note)
             started = Event(

@@ -1,6 +1,7 @@
 """`bitsd upload`."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -9,14 +10,15 @@ from bitsd import quantities
 
 from .commands import EXIT_CODES, add_common, add_retry_for, carry_out, describe
 from .options import Options
-from .progress import Event, Kind, Tell
+from .progress import Event, Kind, Tell, writing
 from .upload import Terms, cancel, destination, upload
 
 _DESCRIPTION = """\
 Send a file to a BITS server. What has to be known for going on after whatever
 happens is kept in $XDG_STATE_HOME/bitsd/uploads (~/.local/state/bitsd/uploads),
-without names and passwords, so that the same command goes on where the server
-says.
+so that the same command goes on where the server says: the path of the file and
+the session, but no URL, user or password. It goes when the server has the file,
+with --cancel, or at the next upload of any file after 30 days without progress.
 """
 
 
@@ -68,7 +70,10 @@ def _run(given: argparse.Namespace) -> int:
     except ValueError as error:
         usage_error(str(error))
 
+    unanswered = False
+
     async def work(reached: Options, tell: Tell) -> int:
+        nonlocal unanswered
         if given.cancel:
             await cancel(file, given.url, options=reached)
             tell(Event(event=Kind.DONE, file=file.name, reason="upload cancelled"))
@@ -79,7 +84,13 @@ def _run(given: argparse.Namespace) -> int:
             restart=given.restart,
             reply=given.reply,
         )
-        await upload(file, given.url, options=reached, terms=terms, progress=tell)
+        uploaded = await upload(
+            file, given.url, options=reached, terms=terms, progress=tell
+        )
+        unanswered = given.reply is not None and uploaded.reply_url is None
         return 0
 
-    return carry_out(given, file.name, work)
+    code = carry_out(given, file.name, work)
+    if unanswered:
+        writing(sys.stderr)(f"{file.name}: no reply came")
+    return code

@@ -79,7 +79,7 @@ async def test_wrong_password_is_told(site: Site, source: Path, options: Options
 
 async def test_who_may_not_upload_is_told(site: Site, source: Path):
     bob = Options(user="bob", password=PASSWORD)
-    with pytest.raises(TransferFailed, match="Not allowed") as raised:
+    with pytest.raises(TransferFailed, match="not allowed") as raised:
         await upload(source, f"{site.url}/in/", options=bob, terms=TERMS)
 
     assert raised.value.status == 403

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import time
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -487,13 +488,15 @@ async def test_reply_of_the_application_is_stored(
     assert replying.sessions == []
 
 
-async def test_reply_without_a_place_is_told_and_stays(
-    replying: Site, source: Path, tmp_path: Path
+async def test_reply_whose_place_is_lost_is_told_and_stays(
+    replying: Site, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr("bitsd.client.reply.check", lambda _path: None)
     url = f"{replying.url}/in/"
-    failure = await failed(source, url, Terms(reply=tmp_path / "none" / "reply"))
-    assert not failure.resumable
-    assert str(failure).startswith("cannot store ")
+    terms = Terms(reply=tmp_path / "none" / "reply")
+    with pytest.raises(TransferFailed, match="cannot store ") as raised:
+        await upload(source, url, terms=terms)
+    assert not raised.value.resumable
 
     await upload(source, url, terms=Terms(reply=tmp_path / "reply"))
 
@@ -564,3 +567,19 @@ async def test_upload_that_is_redirected_tells_where_to(
     expected = f" redirects to {shown.format(server.url)}; use that URL"
     assert str(raised.value).endswith(expected)
     assert (raised.value.status, raised.value.resumable) == (302, False)
+
+
+async def test_upload_forgets_what_had_no_progress_for_long(
+    site: Site, source: Path, state: Path
+):
+    async with scripted(in_turn(created(), answer(403))) as server:
+        with pytest.raises(TransferFailed):
+            await upload(source, server.url)
+    [note] = await asyncio.to_thread(lambda: list(state.glob("*.json")))
+    await upload(source, f"{site.url}/in/a")
+    assert note.exists()
+
+    long_ago = time.time() - timedelta(days=31).total_seconds()
+    os.utime(note, (long_ago, long_ago))
+    await upload(source, f"{site.url}/in/b")
+    assert not note.exists()

@@ -115,7 +115,7 @@ async def test_refusal_is_one_line(site: Site, source: Path):
 
     assert code == 1
     assert is_one_line(err)
-    assert "Not allowed, or the file exists" in err
+    assert "the file exists already and `overwrite` is off" in err
     failure = events(out)[-1]
     assert (failure["event"], failure["status"]) == ("failed", 403)
     assert (failure["code"], failure["resumable"]) == ("0x80070005", False)
@@ -329,6 +329,43 @@ async def test_reply_is_told(source: Path, tmp_path: Path):
     assert left == (0, f"{line} /reply, not fetched without --reply\n", "")
     assert stored == (0, f"{line} {reply}, fetched\n", "")
     assert reply.read_bytes() == b"yes"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+async def test_reply_that_does_not_come_is_told(
+    source: Path, tmp_path: Path, *, as_json: bool
+):
+    received = ("BITS-Received-Content-Range", str(len(ENTITY)))
+    script = in_turn(ack(200, ("BITS-Session-Id", "1")), ack(200, received), ack())
+    arguments = ["--fragment-size", "4MB", "--reply", tmp_path / "reply"]
+    async with scripted(script) as server:
+        to = f"{server.url}/in"
+        json_too = ["--json"] if as_json else []
+        code, _out, err = await uploaded(source, to, *arguments, *json_too)
+
+    assert (code, err) == (0, "report.7z: no reply came\n")
+    assert not (tmp_path / "reply").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("none/reply", "No such file or directory"),
+        ("report.7z/reply", "Not a directory"),
+        ("", "Is a directory"),
+    ],
+)
+async def test_reply_that_has_no_place_is_told_before_the_upload(
+    source: Path, tmp_path: Path, name: str, why: str
+):
+    reply = tmp_path / name
+    async with scripted(in_turn()) as server:
+        code, _out, err = await uploaded(source, server.url, "--reply", reply)
+
+    assert code == 1
+    assert is_one_line(err)
+    assert f"cannot store {reply}: {why}" in err
+    assert server.asked == []
 
 
 async def test_terminal_shows_a_bar(source: Path):

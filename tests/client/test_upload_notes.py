@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bitsd.client.notes import Note, Notes, folder
+from bitsd.client.notes import Note, Notes, folder, forget_old
 from bitsd.client.progress import TransferFailed
 from bitsd.client.source import Looks
 
@@ -172,3 +172,38 @@ def test_place_is_in_the_home_where_nothing_else_is_said(
     # The specification has relative ones ignored.
     monkeypatch.setenv("XDG_STATE_HOME", os.curdir)
     assert folder("uploads") == expected
+
+
+def test_old_notes_are_forgotten():
+    old = kept()
+    os.utime(old, (1000, 1000))
+    forget_old(1000)
+    assert old.exists()
+
+    forget_old(1001)
+    assert list(folder("uploads").iterdir()) == []
+
+
+def test_old_note_that_somebody_works_at_is_kept():
+    old = kept()
+    os.utime(old, (1000, 1000))
+    notes = Notes(SOURCE, URL)
+    forget_old(2000)
+    notes.close()
+
+    assert old.exists()
+
+
+def test_note_that_somebody_writes_meanwhile_is_kept(monkeypatch: pytest.MonkeyPatch):
+    old = kept()
+    os.utime(old, (1000, 1000))
+    lock = fcntl.flock
+
+    def late(handle: int, how: int) -> None:
+        lock(handle, how)
+        os.utime(old, (3000, 3000))
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    forget_old(2000)
+
+    assert old.exists()

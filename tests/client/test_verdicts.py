@@ -34,7 +34,12 @@ def test_code_outranks_the_status(status: int, code: int, *, expected: bool):
 @pytest.mark.parametrize(
     ("status", "code", "parts"),
     [
-        (403, 0x80070005, ["HTTP 403 with 0x80070005. Not allowed, or", "exists"]),
+        (
+            403,
+            0x80070005,
+            ["0x80070005. For an upload most often: the file exists", "`overwrite`"],
+        ),
+        (400, 0x80070057, ["0x80070057. The upload has a name with char", "< > : "]),
         (500, 0x80200020, ["HTTP 500 with 0x80200020. ", "maximum_upload_size"]),
         (500, 0xDEADBEEF, ["HTTP 500 with 0xDEADBEEF. The server failed."]),
         (401, None, ["HTTP 401. ", "--user"]),
