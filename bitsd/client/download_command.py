@@ -12,9 +12,10 @@ from .options import Options
 from .progress import Tell
 
 _DESCRIPTION = """\
-Fetch a file. What came stays in FILE.part until all is there, so that the same
-command goes on after a crash or Ctrl-C. Connections that break and a server
-that is busy are tried again; a file that changed is started over.
+Fetch a file. What came stays beside it in .FILE.bitsd-part until all is there,
+so that the same command goes on after a crash or Ctrl-C. Connections that
+break and a server that is busy are tried again; a file that changed is
+started over.
 """
 
 _MOST_CONNECTIONS = 16

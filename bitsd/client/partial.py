@@ -1,7 +1,7 @@
-"""A file that is being fetched: what came of it is in `FILE.part` until all is there.
+"""A file that is being fetched: what came is in `.FILE.bitsd-part` until all is there.
 
-`FILE.part.state` says what the other holds. It is written after what it tells of has
-reached the disk, and is worth nothing unless `FILE.part` is as long as the whole file.
+`.FILE.bitsd-state` says what the other holds. It is written after what it tells of has
+reached the disk, and is worth nothing unless that is as long as the whole file.
 Everything here may block.
 """
 
@@ -32,10 +32,27 @@ _ROOM = 64 * 1024
 
 _CLOSED = -1
 
+#: Bytes that a name may have on the file systems of Linux.
+_LONGEST_NAME = 255
+
 
 def part_of(target: Path) -> Path:
     """What holds the bytes that came, until all are there."""
-    return target.with_name(f"{target.name}.part")
+    return _beside(target, "part")
+
+
+def state_of(target: Path) -> Path:
+    """What says which bytes came."""
+    return _beside(target, "state")
+
+
+def _beside(target: Path, what: str) -> Path:
+    """A name that no other program gives its own unfinished files, as `.part` is."""
+    name = f".{target.name}.bitsd-{what}"
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        short = sha256(os.fsencode(target.name)).hexdigest()[:32]
+        name = f".{short}.bitsd-{what}"
+    return target.with_name(name)
 
 
 class Partial:
@@ -53,8 +70,8 @@ class Partial:
         # The URL may hold a password, or a secret in its query.
         self._url = sha256(url.encode()).hexdigest()
         self._part = part_of(target)
-        self._state = target.with_name(f"{target.name}.part.state")
-        self._new_state = target.with_name(f"{target.name}.part.state.new")
+        self._state = state_of(target)
+        self._new_state = _beside(target, "state-new")
         self._file = _CLOSED
 
     def open(self) -> None:

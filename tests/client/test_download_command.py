@@ -25,6 +25,7 @@ from wire_client import until
 from bitsd.cli import main
 from bitsd.client.download import download
 from bitsd.client.fetching import How
+from bitsd.client.partial import part_of, state_of
 from bitsd.client.progress import Kind, TransferFailed
 
 MIB = 1024 * 1024
@@ -37,7 +38,7 @@ def digest(octets: bytes) -> str:
 
 def state(file: Path) -> int:
     """How much a state says is held, from the start on."""
-    text = file.with_name(f"{file.name}.part.state").read_text("ascii")
+    text = state_of(file).read_text("ascii")
     ((first, last),) = json.loads(text)["done"]
     assert first == 0
     return last + 1
@@ -97,7 +98,7 @@ async def test_killed_program_goes_on_where_it_was(tmp_path: Path):
         (server.root / "a").write_bytes(LARGE)
         url = f"{server.url}/a"
         process = await started("download", url, str(file), "--header", "Slow: yes")
-        await until((tmp_path / "a.part.state").exists)
+        await until(state_of(file).exists)
         process.kill()
         await process.wait()
         held = state(file)
@@ -120,7 +121,7 @@ async def test_interrupted_program_keeps_what_came(tmp_path: Path, number: int):
     half = answer(200, ETAG, ("Content-Length", str(len(LARGE))))
     async with scripted(lambda _asked: half + LARGE[: 3 * MIB]) as server:
         process = await started("download", f"{server.url}/a", str(file), "--json")
-        part = tmp_path / "a.part"
+        part = part_of(file)
         await until(lambda: part.exists() and part.stat().st_blocks * 512 >= MIB)
         process.send_signal(number)
         async with asyncio.timeout(PROCESS_SECONDS):

@@ -19,7 +19,7 @@ from bitsd.client import fetching, spans
 from bitsd.client.download import destination, download
 from bitsd.client.fetching import How
 from bitsd.client.options import Options
-from bitsd.client.partial import part_of
+from bitsd.client.partial import part_of, state_of
 from bitsd.client.progress import Event, Kind, TransferFailed
 
 CONTENT = random.Random(1).randbytes(100_000)
@@ -363,7 +363,7 @@ async def test_last_byte_is_asked_for_even_if_all_came(tmp_path: Path, told: Tol
         url = f"{server.url}/a"
         with pytest.raises(TransferFailed):
             await download(url, tmp_path / "f", how=AT_ONCE)
-        state = tmp_path / "f.part.state"
+        state = state_of(tmp_path / "f")
         text = state.read_text()
         assert "[[0, 99998]]" in text
         state.write_text(text.replace("[[0, 99998]]", "[[0, 99999]]"))
@@ -568,9 +568,36 @@ async def test_two_downloads_do_not_write_one_file(tmp_path: Path, told: Told):
 )
 async def test_place_where_nothing_can_be_written(tmp_path: Path, place: str, reason):
     os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "link.part").symlink_to("elsewhere")
+    part_of(tmp_path / "link").symlink_to("elsewhere")
     with pytest.raises(TransferFailed, match=reason):
         await download("http://127.0.0.1:1/a", tmp_path / place)
+
+
+async def test_unfinished_file_of_another_program_is_left_alone(tmp_path: Path):
+    """Browsers call theirs FILE.part, too."""
+    for name in ("f.part", "f.part.state"):
+        (tmp_path / name).write_text("thesis")
+    async with scripted(lambda asked: cut(offered()(asked), after=30_000)) as server:
+        with pytest.raises(TransferFailed):
+            await download(f"{server.url}/a", tmp_path / "f", how=AT_ONCE)
+        server.script = offered()
+        await download(f"{server.url}/a", tmp_path / "f")
+
+    assert names(tmp_path) == ["f", "f.part", "f.part.state"]
+    assert (tmp_path / "f.part").read_text() == "thesis"
+    assert (tmp_path / "f.part.state").read_text() == "thesis"
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "ä" * 127, "a" * 238])
+async def test_file_may_have_the_longest_name(tmp_path: Path, name: str):
+    async with scripted(lambda asked: cut(offered()(asked), after=30_000)) as server:
+        with pytest.raises(TransferFailed):
+            await download(f"{server.url}/a", tmp_path / name, how=AT_ONCE)
+        server.script = offered()
+        await download(f"{server.url}/a", tmp_path / name)
+
+    assert server.asked[-1].get("Range") == "bytes=30000-99999"
+    assert names(tmp_path) == [name]
 
 
 async def test_unusable_certificates_are_told(tmp_path: Path):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bitsd.client.partial import Partial, part_of
+from bitsd.client.partial import Partial, part_of, state_of
 from bitsd.client.progress import TransferFailed
 from bitsd.client.replies import Version
 from bitsd.ranges import ByteRange
@@ -37,7 +37,7 @@ def left(target: Path) -> Path:
     part.begin(VERSION)
     part.write(0, CONTENT[:400])
     part.close()
-    return target.with_name("f.part.state")
+    return state_of(target)
 
 
 def test_what_came_is_there_again(target: Path, left: Path):
