@@ -23,7 +23,7 @@ from .http import Http
 from .options import Options
 from .partial import Partial, look_at
 from .progress import Event, Kind, Tell, TransferFailed
-from .replies import Again, Body, Later, Never, Reply, Version, understood
+from .replies import CHANGED, Again, Body, Later, Never, Reply, Version, understood
 from .retry import RETRY_FOR, Patience
 from .spans import SMALLEST_PIECE, pieces
 from .trouble import NoAnswer
@@ -75,11 +75,13 @@ class _StartOver(Exception):
 
     Attributes:
         plain: do not ask for ranges any more.
+        changed: for the server has another version.
     """
 
-    def __init__(self, reason: str, *, plain: bool) -> None:
+    def __init__(self, reason: str, *, plain: bool, changed: bool = False) -> None:
         super().__init__(reason)
         self.plain = plain
+        self.changed = changed
 
 
 class Fetching:
@@ -105,6 +107,7 @@ class Fetching:
         self._plain = False
         self._begun = self._saved = self._loop.time()
         self._patience = Patience()
+        self._most = 0
 
     async def on_disk(
         self, act: Callable[_P, _T], *arguments: _P.args, **_: _P.kwargs
@@ -154,6 +157,8 @@ class Fetching:
             try:
                 return await self._rest()
             except _StartOver as over:
+                if over.changed and not self._plain:
+                    self._most = 0  # all of the new version is progress
                 changes += 1
                 self._plain = self._plain or over.plain or changes >= _CHANGES
                 await self.on_disk(self._part.forget)
@@ -205,7 +210,7 @@ class Fetching:
             case Body():
                 pass
             case Again(reason, plain):
-                raise _StartOver(reason, plain=plain)
+                raise _StartOver(reason, plain=plain, changed=reason == CHANGED)
             case Never(reason, status):
                 raise TransferFailed(reason, status=status)
             case Later():
@@ -244,9 +249,7 @@ class Fetching:
                     if at + sum(map(len, block)) + len(octets) > end:
                         raise NoAnswer("more bytes came than were announced")
                     block.append(octets)
-                    now = self._loop.time()
-                    self._patience = self._patience.rewarded(now)
-                    if sum(map(len, block)) >= BLOCK or now >= due:
+                    if sum(map(len, block)) >= BLOCK or self._loop.time() >= due:
                         at = await self._write(at, block)
                         due = self._loop.time() + SAVE_SECONDS
         finally:
@@ -261,11 +264,18 @@ class Fetching:
             return at
         block.clear()
         await self.on_disk(self._part.write, at, octets)
+        self._count_progress()
         self._say(Kind.PROGRESS)
         if self._loop.time() >= self._saved + SAVE_SECONDS:
             self._saved = self._loop.time()
             await self.on_disk(self._part.save)
         return at + len(octets)
+
+    def _count_progress(self) -> None:
+        """What came before is none: some send the same bytes again and again."""
+        if self._part.held > self._most:
+            self._most = self._part.held
+            self._patience = self._patience.rewarded(self._loop.time())
 
     async def _pause(self, later: Later) -> None:
         """Wait for the next try.

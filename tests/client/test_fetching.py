@@ -644,6 +644,45 @@ async def test_waits_do_not_grow_while_something_comes(
     assert max(waits) <= 1.25e-6
 
 
+@pytest.mark.parametrize("marks", [(), (("ETag", 'W/"x"'),), "new"])
+async def test_server_that_never_gets_to_the_end_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marks
+):
+    """It sends the same bytes each time, and nothing that tells versions apart."""
+    monkeypatch.setattr("bitsd.client.retry.FIRST_SECONDS", 0.001)
+
+    def script(_asked: Asked) -> bytes:
+        fields = (("ETag", f'"{len(server.asked)}"'),) if marks == "new" else marks
+        return cut(answer(200, *fields, body=CONTENT), after=1000)
+
+    how = How(retry_for=timedelta(seconds=0.3))
+    async with scripted(script) as server:
+        with pytest.raises(TransferFailed, match="gave up") as caught:
+            await download(f"{server.url}/a", tmp_path / "f", how=how)
+
+    assert caught.value.resumable
+
+
+async def test_all_of_a_new_version_is_progress(
+    tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
+):
+    """However much had come of the one before."""
+    monkeypatch.setattr("bitsd.client.retry.FIRST_SECONDS", 1e-6)
+
+    def script(asked: Asked) -> bytes:
+        number = len(server.asked)
+        mark = ("ETag", '"new"' if number > 1 else '"old"')
+        said = offered(CONTENT, mark)(asked)
+        return cut(said, after=90_000 if number == 1 else 1_000)
+
+    async with scripted(script) as server:
+        await download(f"{server.url}/a", tmp_path / "f", progress=told)
+
+    waits = [event.seconds for event in told if event.event is Kind.WAITING]
+    assert len(waits) == 100
+    assert max(waits) <= 1.25e-6
+
+
 async def test_failure_of_one_connection_is_known_when_all_have_ended():
     """For what they still write is of the version that is no longer wanted."""
     ended = []
