@@ -17,6 +17,7 @@ from .config import Config, ConfigError, for_folder, load, warnings
 from .explain import ACCEPTED, explain
 from .latest import Latest
 from .listeners import CannotStart, Listeners
+from .mixing import Mixing
 from .supervisor import Supervisor
 from .worker import serve_alone, serve_as_worker
 
@@ -83,7 +84,9 @@ def _parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
         description="A server for BITS uploads and ranged downloads.",
     )
     parser.add_argument("--version", action="version", version=f"bitsd {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        required=True, metavar="COMMAND", parser_class=Mixing
+    )
     _add_serve(commands.add_parser("serve", help="serve folders to BITS clients"))
     check = commands.add_parser(
         "check-config", help="say what is wrong with a configuration file"
@@ -97,6 +100,7 @@ def _parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
     tell.set_defaults(run=_explain)
     for name, (does, module) in _COMMANDS.items():
         command = commands.add_parser(name, help=does, description=does)
+        command.mixes = module.startswith("client.")
         if wanted[:1] == [name]:
             import_module(f"bitsd.{module}").define(command)
     return parser

@@ -33,6 +33,7 @@ LAYERS: dict[str, set[str]] = {
     "journal": set(),
     "loops": {"journal"},
     "batches": set(),
+    "mixing": set(),
     "quantities": set(),
     "access": set(),
     "forwarded": set(),

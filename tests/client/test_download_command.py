@@ -212,6 +212,39 @@ def test_wrong_usage(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[s
     assert "usage: bitsd download" in err
 
 
+@pytest.mark.parametrize(
+    "order",
+    [
+        ("URL", "--retry-for", "9s", "FILE"),
+        ("URL", "--force", "FILE", "--connections", "2"),
+        ("--force", "URL", "FILE"),
+        ("URL", "--connections=2", "--force", "--", "FILE"),
+    ],
+)
+async def test_options_may_be_anywhere(tmp_path: Path, order: tuple[str, ...]):
+    file = tmp_path / "f"
+    async with scripted(offered()) as server:
+        names = {"URL": f"{server.url}/a", "FILE": str(file)}
+        arguments = [names.get(each, each) for each in order]
+        code, _out, err = await ran("download", *arguments)
+
+    assert (code, err) == (0, "")
+    assert file.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("more", ["--frob", "third"])
+def test_what_is_not_known_is_told_with_the_usage_of_the_command(
+    capsys: pytest.CaptureFixture[str], more: str
+):
+    with pytest.raises(SystemExit) as ended:
+        main(["download", "http://127.0.0.1/a", "f", more])
+    err = capsys.readouterr().err
+
+    assert ended.value.code == 2
+    assert err.startswith("usage: bitsd download [-h]")
+    assert f"unrecognized arguments: {more}\n" in err
+
+
 async def test_terminal_shows_a_bar(tmp_path: Path):
     here, there = pty.openpty()
     async with scripted(offered()) as server:

@@ -366,6 +366,20 @@ def test_prompt_may_be_left(
     assert main([command, f"{H}/a", "folder", "--user", "me"]) == 130
 
 
+async def test_options_of_sync_may_be_anywhere(tmp_path: Path):
+    async with nginx(tmp_path / "nginx") as server:
+        for name in ("a", "b"):
+            (server.root / name).write_text(name)
+        folder = tmp_path / "f"
+        code, _out, err = await ran(
+            *("sync", f"{server.url}/a", "--once", f"{server.url}/b"),
+            *("--connections", "2", str(folder)),
+        )
+
+    assert (code, err) == (0, "")
+    assert [path.name for path in sorted(folder.iterdir())] == ["a", "b"]
+
+
 async def test_interrupted_look_is_told_by_its_code(tmp_path: Path):
     async with scripted(lambda _asked: SILENCE) as server:
         process = await started("sync", f"{server.url}/a", str(tmp_path), "--once")
