@@ -17,8 +17,12 @@ from .partial import Partial
 from .progress import Tell, nobody
 
 
-def file_name(url: str) -> str:
+def file_name(url: str, advice: str = "say which FILE it becomes") -> str:
     """The last name of a URL.
+
+    Args:
+        url: of the file.
+        advice: for one that has no name.
 
     Raises:
         ValueError: the URL is none of HTTP, or has no name that a file can have; says
@@ -29,7 +33,7 @@ def file_name(url: str) -> str:
         raise ValueError(f"not a URL of HTTP: {url}")
     name = unquote(place.raw_name)
     if name in ("", ".", "..") or "/" in name or "\0" in name:
-        raise ValueError(f"{url} does not name a file; say which FILE it becomes")
+        raise ValueError(f"{url} does not name a file; {advice}")
     return name
 
 

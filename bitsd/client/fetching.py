@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import ParamSpec, TypeVar, assert_never
@@ -128,11 +128,11 @@ class Fetching:
         version = None if self._how.force else await self._already_there()
         if version is not None:
             await self.on_disk(self._part.discard)
-            self._done(version, "already there")
+            self._tell(replace(already_there(target, version), seconds=self._took()))
             return Downloaded(target, version, fetched=False)
         version = await self._whole()
         await self.on_disk(self._part.publish, version.mtime)
-        self._done(version, "fetched")
+        self._tell(_done(target, version, "fetched", self._took()))
         return Downloaded(target, version, fetched=True)
 
     async def _already_there(self) -> Version | None:
@@ -293,16 +293,8 @@ class Fetching:
         self._say(Kind.WAITING, reason=later.reason, seconds=wait)
         await asyncio.sleep(wait)
 
-    def _done(self, version: Version, what: str) -> None:
-        event = Event(
-            event=Kind.DONE,
-            file=self._part.target.name,
-            held=version.length,
-            total=version.length,
-            reason=f"{what}, {version.length} bytes",
-            seconds=round(self._loop.time() - self._begun, 3),
-        )
-        self._tell(event)
+    def _took(self) -> float:
+        return round(self._loop.time() - self._begun, 3)
 
     def _say(
         self, kind: Kind, reason: str | None = None, seconds: float | None = None
@@ -317,6 +309,24 @@ class Fetching:
             seconds=seconds,
         )
         self._tell(event)
+
+
+def already_there(target: Path, version: Version) -> Event:
+    """Nothing has to be fetched."""
+    return _done(target, version, "already there")
+
+
+def _done(
+    target: Path, version: Version, what: str, seconds: float | None = None
+) -> Event:
+    return Event(
+        event=Kind.DONE,
+        file=target.name,
+        held=version.length,
+        total=version.length,
+        reason=f"{what}, {version.length} bytes",
+        seconds=seconds,
+    )
 
 
 async def _chunks(content: StreamReader) -> AsyncGenerator[bytes, None]:

@@ -60,7 +60,8 @@ class Source:
             message = f"{self.path} is gone while it is uploaded: {error.strerror}"
             raise TransferFailed(message) from None
         if not same:
-            raise TransferFailed(f"{self.path} changed while it is uploaded")
+            remedy = "--restart sends what it is now"
+            raise TransferFailed(f"{self.path} changed while it is uploaded; {remedy}")
 
     def read(self, offset: int, length: int) -> bytes:
         """Bytes of the file, which did not change before they were read.

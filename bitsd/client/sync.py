@@ -18,7 +18,7 @@ import msgspec
 from yarl import URL
 
 from .download import download, file_name
-from .fetching import How
+from .fetching import How, already_there
 from .http import Http
 from .options import Options
 from .partial import Here, look_at
@@ -92,6 +92,7 @@ class Sync:
     Attributes:
         urls: whose last names differ.
         memory: a folder for what the server said of each file.
+        tell_all: also of a file that is already there, which most are at most looks.
     """
 
     folder: Path
@@ -100,6 +101,7 @@ class Sync:
     how: How
     memory: Path
     tell: Tell
+    tell_all: bool = False
 
     async def look(self) -> bool:
         """Fetch what changed; whether all is as the server has it."""
@@ -153,8 +155,11 @@ class Sync:
                 url, target, options=self.options, how=how, progress=self.tell
             )
             await asyncio.to_thread(memory.remember, done.version)
-        elif known is None:
+            return
+        if known is None:
             await asyncio.to_thread(memory.remember, there)
+        if self.tell_all:
+            self.tell(already_there(target, there))
 
 
 class Memory:

@@ -45,7 +45,11 @@ def define(parser: argparse.ArgumentParser) -> None:
         help="such as 90s, 15m or 12h (default: 15m); a file without any progress for "
         "so long is left to the next look",
     )
-    parser.add_argument("--once", action="store_true", help="one look, and no other")
+    parser.add_argument(
+        "--once",
+        action="store_true",
+        help="one look, and no other; it tells also what is already there",
+    )
     add_connections(parser)
     add_common(parser)
     parser.set_defaults(run=_run)
@@ -57,8 +61,9 @@ def problem(urls: Sequence[str]) -> str | None:
     try:
         for wanted in in_order(urls):
             for url in filter(None, (wanted.index, wanted.url)):
-                if names.setdefault(file_name(url), url) != url:
-                    return f"{names[file_name(url)]} and {url} have the same name"
+                name = file_name(url, "give the URL of a file")
+                if names.setdefault(name, url) != url:
+                    return f"{names[name]} and {url} have the same name"
     except ValueError as error:
         return str(error)
     return None
@@ -78,6 +83,7 @@ def _run(given: argparse.Namespace) -> int:
             how=How(connections=given.connections, retry_for=given.every),
             memory=folder("sync"),
             tell=tell,
+            tell_all=given.once,
         )
         try:
             await asyncio.to_thread(given.folder.mkdir, parents=True, exist_ok=True)

@@ -97,7 +97,7 @@ def test_clients_look_at_different_times():
         ([f"{H}/a.ckm", f"{H}/b.ckm"], None),
         ([f"{H}/a.ckm", f"{H}/a.ckm"], None),
         ([f"{H}/a.ckm", "http://h/out/a.ckm"], "same name"),
-        ([f"{H}/"], "does not name a file"),
+        ([f"{H}/"], "does not name a file; give the URL of a file"),
         (["a.ckm"], "not a URL"),
         (["http://[/a"], "URL"),
     ],
@@ -293,7 +293,11 @@ async def test_program_looks_once(tmp_path: Path):
         ]
         assert list((tmp_path / "state" / "bitsd" / "sync").iterdir())
 
+        again = "a.ckm.index: already there, 5 bytes\na.ckm: already there, 5 bytes\n"
+        assert await ran(*arguments) == (0, again, "")
+
         (server.root / "a.ckm").unlink()
+        (server.root / "a.ckm.index").unlink()
         code, out, err = await ran(*arguments)
 
         assert (code, out) == (1, "")

@@ -371,7 +371,7 @@ async def test_empty_file_that_changes_meanwhile_is_not_published(
     def happened(_event: Event) -> None:
         source.write_bytes(b"more")
 
-    with pytest.raises(TransferFailed, match="changed while it is uploaded"):
+    with pytest.raises(TransferFailed, match="changed while it is uploaded; --restart"):
         await upload(source, f"{site.url}/in/", progress=happened)
 
     assert not (site.folder / "empty").exists()
