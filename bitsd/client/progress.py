@@ -162,8 +162,9 @@ def sentence(event: Event) -> str:
     match event.event:
         case Kind.DONE:
             return said
-        case Kind.WAITING:
-            said += f"; next try in {event.seconds:.0f} s"
+        case Kind.WAITING:  # the reason may be long, and the number is not to be missed
+            wait = f"trying again in {event.seconds:.0f} s"
+            said = f"{event.file}: {wait}: {event.reason}"
         case Kind.AGAIN:
             said += "; starting over"
         case Kind.FAILED if event.resumable:

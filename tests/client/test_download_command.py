@@ -1,21 +1,26 @@
 """`bitsd download` as a process, and real servers."""
 
 import asyncio
+import fcntl
 import hashlib
 import json
 import os
 import pty
 import random
+import re
 import signal
+import struct
 import sys
-from asyncio.subprocess import PIPE
+import termios
+from asyncio.subprocess import DEVNULL, PIPE
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from processes import PROCESS_SECONDS, is_one_line, ran, started
-from scripted import answer, scripted
+from rich.cells import cell_len
+from scripted import answer, in_turn, scripted
 from sites import Site
 from store_kit import fill, small_disk
 from test_fetching import CONTENT, ETAG, Told, offered
@@ -177,7 +182,7 @@ async def test_program_gives_up_and_can_be_called_again(tmp_path: Path):
         )
 
     assert code == 3
-    assert "next try" in err
+    assert "a: trying again in " in err
     assert "gave up: the server answers 503" in err.splitlines()[-1]
     assert err.endswith("; the same command goes on\n")
 
@@ -245,15 +250,21 @@ def test_what_is_not_known_is_told_with_the_usage_of_the_command(
     assert f"unrecognized arguments: {more}\n" in err
 
 
-async def test_terminal_shows_a_bar(tmp_path: Path):
+@pytest.mark.parametrize("width", [80, 40])
+async def test_terminal_shows_a_bar_of_its_width(tmp_path: Path, width: int):
+    name = "a-rather-long-file-name-for-an-image-2026-11-24.ckm"
     here, there = pty.openpty()
-    async with scripted(offered()) as server:
+    fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("4H", 25, width, 0, 0))
+    env = {each: what for each, what in os.environ.items() if each != "COLUMNS"}
+    script = in_turn(answer(503), answer(200, ETAG, body=CONTENT))
+    async with scripted(script) as server:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "bitsd", "download"),
-            *(f"{server.url}/image.ckm", str(tmp_path)),
+            *(f"{server.url}/{name}", str(tmp_path)),
+            stdin=DEVNULL,
             stdout=PIPE,
             stderr=there,
-            env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
+            env=env | {"TERM": "xterm"},
         )
         os.close(there)
         out, _none = await process.communicate()
@@ -264,10 +275,16 @@ async def test_terminal_shows_a_bar(tmp_path: Path):
     except OSError:  # how a terminal says that nobody is there
         os.close(here)
 
-    said = f"image.ckm: fetched, {len(CONTENT)} bytes\n"
+    said = f"{name}: fetched, {len(CONTENT)} bytes\n"
     assert (process.returncode, out) == (0, said.encode())
-    assert b"image.ckm" in seen
-    assert "━".encode() in seen
+    plain = re.sub(r"\x1b\[[\d;]*m", "", seen.decode())
+    assert f"bitsd: {name}: trying again in 1 s: the server answers 503" in plain
+    bars = [line for line in re.split(r"[\r\n]|\x1b\[2K", plain) if "…" in line]
+    assert any("waits 1 s" in line for line in bars)
+    assert all(line.startswith("a-rather-l") for line in bars)
+    assert all("24.ckm " in line for line in bars)
+    assert max(map(cell_len, bars)) <= width
+    assert ("━" in plain) == (width == 80)
 
 
 async def test_full_disk_is_told_and_costs_little(tmp_path: Path):

@@ -5,8 +5,9 @@ import json
 import re
 
 import pytest
+from rich.cells import cell_len
 
-from bitsd.client.bars import bars
+from bitsd.client.bars import amount, bars, shortened
 from bitsd.client.progress import (
     Event,
     Kind,
@@ -83,7 +84,7 @@ def test_failure_is_told_to_programs_and_people():
         (Event(event=Kind.DONE, file="a", reason="already there"),
          "out a: already there"),
         (Event(event=Kind.WAITING, file="a", reason="busy", seconds=2.4),
-         "err bitsd: a: busy; next try in 2 s"),
+         "err bitsd: a: trying again in 2 s: busy"),
         (Event(event=Kind.AGAIN, file="a", reason="changed"),
          "err bitsd: a: changed; starting over"),
         (Event(event=Kind.FAILED, file="a", reason="gone"), "err bitsd: a: gone"),
@@ -101,7 +102,7 @@ def test_people_without_a_terminal_read_what_is_out_of_the_ordinary(event, expec
 
 
 def test_waiting_for_one_reason_is_told_once():
-    said, said_again, of = [], "bitsd: a: busy; next try in 1 s", {"file": "a"}
+    said, said_again, of = [], "bitsd: a: trying again in 1 s: busy", {"file": "a"}
     tell = lines(said.append, said.append)
     for event in (Kind.WAITING, Kind.WAITING, Kind.PROGRESS, Kind.WAITING):
         reason = "busy" if event is Kind.WAITING else None
@@ -110,7 +111,7 @@ def test_waiting_for_one_reason_is_told_once():
     # A look that fails for what it waited for.
     tell(Event(event=Kind.FAILED, reason="gone", **of))
 
-    other = "bitsd: a: gone; next try in 1 s"
+    other = "bitsd: a: trying again in 1 s: gone"
     assert said == [said_again, said_again, other, "bitsd: a: gone"]
 
 
@@ -136,13 +137,68 @@ def test_people_at_a_terminal_see_a_bar(monkeypatch, out):
 
     assert "bitsd: [b]x: it [i]changed; starting over" in seen
     assert "bitsd: y: gone" in seen
-    assert "[b]x ━" in seen
+    assert re.search(r"\[b\]x +━", seen)
     assert "4.0/4.0 KiB" in seen
-    assert "[b]x (next try in 9 s) ━" in seen
+    assert re.search(r"\[b\]x +━+ 4.0/4.0 KiB +waits 9 s", seen)
     # What is done goes to stdout, which may be another place.
     assert ("[b]x: [i]\n" in seen) == out.isatty()
     assert out.getvalue() == ("" if out.isatty() else "[b]x: [i]\n")
     assert "━" not in err.getvalue()[at_the_end:]
+
+
+@pytest.mark.parametrize("width", [80, 60, 40, 20])
+@pytest.mark.parametrize("name", ["a" * 40 + "2026-11.ckm", "界" * 30 + ".ckm"])
+def test_bar_is_one_line_that_fits(monkeypatch, width, name):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(width))
+    err, of = Terminal(), {"file": name, "total": 1_073_741_000}
+    with bars(io.StringIO(), err) as tell:
+        for held in (0, 1_000_000_000):
+            tell(Event(event=Kind.PROGRESS, held=held, **of))
+        before = err.tell()
+        tell(Event(event=Kind.WAITING, held=1_073_740_999, seconds=3600, **of))
+        at_the_end = err.tell()
+    said = err.getvalue()
+    # Up a line would be for what was broken.
+    assert "\x1b[1A" not in said[:at_the_end]
+    drawn = re.split(r"[\r\n]+|\x1b\[2K", plain(said[before:at_the_end]))
+    shown = [line for line in drawn if ".ckm" in line]
+
+    assert shown or width == 20
+    assert all(cell_len(line) <= width for line in shown)
+    assert all(("waits 3600 s" in line) for line in shown)
+    assert all(("MiB" in line) == (width == 80) for line in shown)
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "expected"),
+    [
+        ("abcdef", 6, "abcdef"),
+        ("abcdefg", 6, "abc…fg"),
+        ("abcdefg", 5, "ab…fg"),
+        ("abc", 2, "a…"),
+        ("abc", 1, "…"),
+        ("界界界", 5, "界…界"),
+        ("界界界", 4, "界…"),
+    ],
+)
+def test_long_name_loses_its_middle(name, width, expected):
+    assert shortened(name, width) == expected
+
+
+@pytest.mark.parametrize(
+    ("octets", "expected"),
+    [
+        (0, "0 B"),
+        (1023, "1,023 B"),
+        (1024, "1.0 KiB"),
+        (1_500_000, "1.4 MiB"),
+        (2**40, "1.0 TiB"),
+        (2.0**71, "2,048.0 EiB"),
+    ],
+)
+def test_rate_has_the_units_of_the_sizes(octets, expected):
+    assert amount(octets) == expected
 
 
 def test_what_is_said_is_there_at_once(tmp_path):

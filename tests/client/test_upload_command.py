@@ -273,7 +273,7 @@ async def test_killed_server_costs_little_again(
         code, out, err = await ended(process)
 
     assert code == 0
-    assert "; next try in " in err
+    assert ": trying again in " in err
     url = f"{line.url}/in/report.7z"
     assert out == f"report.7z: uploaded to {url}, 3000017 bytes\n"
     assert (tmp_path / "in" / "report.7z").read_bytes() == ENTITY
@@ -391,8 +391,10 @@ async def test_terminal_shows_a_bar(source: Path):
 
     to = f"{server.url}/in"
     assert (code, out) == (0, f"report.7z: uploaded to {to}, 3000017 bytes\n")
-    assert "report.7z (next try in 1 s) ━" in re.sub(r"\x1b\[[\d;]*m", "", shown)
-    assert "bitsd: report.7z: the server answers HTTP 503." in shown
+    assert "waits 1 s" in re.sub(r"\x1b\[[\d;]*m", "", shown)
+    assert (
+        "bitsd: report.7z: trying again in 1 s: the server answers HTTP 503." in shown
+    )
 
 
 def all_of(terminal: int) -> str:
