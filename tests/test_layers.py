@@ -35,6 +35,7 @@ LAYERS: dict[str, set[str]] = {
     "batches": set(),
     "mixing": set(),
     "quantities": set(),
+    "reasons": set(),
     "access": set(),
     "forwarded": set(),
     "settings": {"access", "quantities"},
@@ -200,7 +201,7 @@ LAYERS["__init__"] = {"client.download", "client.fetching", "client.options"}
 LAYERS["__init__"] |= {"client.progress", "client.upload"}
 LAYERS |= {
     "doctor.__init__": set(),
-    "doctor.line": {"protocol.wire"},
+    "doctor.line": {"protocol.wire", "reasons"},
     "doctor.hops": {"doctor.line"},
     "doctor.verdicts": {"doctor.hops"},
     "doctor.judge": {
@@ -213,9 +214,15 @@ LAYERS |= {
     "doctor.patient": {"protocol.wire", "doctor.line", "client.options"}
     | {"client.signin"},
     "doctor.road": {"doctor.patient", "doctor.report", "doctor.line"}
-    | {"doctor.verdicts"},
+    | {"doctor.verdicts", "reasons"},
     "doctor.uploads": {"protocol.wire", "arrival", "doctor.line", "doctor.judge"}
-    | {"doctor.patient", "doctor.report", "doctor.verdicts", "doctor.hops"},
+    | {
+        "doctor.road",
+        "doctor.patient",
+        "doctor.report",
+        "doctor.verdicts",
+        "doctor.hops",
+    },
     "doctor.downloads": {"doctor.line", "doctor.judge", "doctor.patient"}
     | {"doctor.report", "doctor.verdicts", "doctor.hops"},
     "doctor.command": {"client.options", "client.trouble", "client.way", "plain"}
@@ -235,6 +242,7 @@ for module, beside in REPLAY.items():
 LAYERS["replay.packets"] |= PROTOCOL
 LAYERS["replay.packet_rules"] |= PROTOCOL
 LAYERS["replay.session_rules"] |= PROTOCOL
+LAYERS["replay.play"] |= {"reasons"}
 LAYERS["replay.show"] |= {"codes"}
 LAYERS["cli"] = set(LAYERS) - {"__init__"}
 LAYERS["__main__"] = {"cli"}

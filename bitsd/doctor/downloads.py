@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from . import judge
 from .hops import Hop, author, in_front
-from .line import Answer, Broken
+from .line import Answer, Broken, why
 from .patient import Patient
 from .report import Findings
 from .verdicts import Symptom
@@ -35,7 +35,7 @@ class Downloads:
         try:
             await self._examine()
         except _FAILURES as error:
-            self._findings.fault("download", Symptom.NO_ANSWER, str(error))
+            self._findings.fault("download", Symptom.NO_ANSWER, why(error))
 
     async def _examine(self) -> None:
         head = await self._ask("HEAD")

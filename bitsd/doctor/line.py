@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bitsd.protocol.wire import Field
+from bitsd.reasons import reason
 
 #: Of the body of an answer no more is kept: error pages are shorter.
 MAXIMUM_BODY = 1 << 20
@@ -24,6 +25,11 @@ _BODILESS = (204, 304)
 
 class Broken(Exception):
     """There is no answer, or none that is HTTP; says what came instead."""
+
+
+def why(error: Broken | OSError) -> str:
+    """What came in place of an answer."""
+    return reason(error) if isinstance(error, OSError) else str(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +84,19 @@ class Answer:
 
 
 class Line(asyncio.Protocol):
-    """A connection; `patience` is how long it may be silent, in seconds."""
+    """A connection.
+
+    Args:
+        patience: how long it may be silent, in seconds.
+
+    Attributes:
+        peer_certificate: of the server; empty unless it was verified.
+        tls_version: as `TLSv1.3`; None for plain TCP.
+    """
 
     def __init__(self, patience: float) -> None:
+        self.peer_certificate: dict[str, object] = {}
+        self.tls_version: str | None = None
         self._patience = patience
         self._buffer = bytearray()
         self._ended = False
@@ -118,6 +134,11 @@ class Line(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep it; with uvloop it is no asyncio.Transport, and works as one."""
         self._transport = transport  # type: ignore[assignment]
+        tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+        if tls is not None:
+            # Only now: an alert that comes right after the handshake takes them away.
+            self.peer_certificate = dict(tls.getpeercert() or {})
+            self.tls_version = tls.version()
 
     def data_received(self, data: bytes) -> None:
         """Wake who waits."""
@@ -137,22 +158,6 @@ class Line(asyncio.Protocol):
         """It is no more."""
         self._paused = False
         self._news.set()
-
-    @property
-    def peer_certificate(self) -> dict[str, object]:
-        """Of the server; empty unless it was verified."""
-        tls: ssl.SSLObject | None = self._extra("ssl_object")
-        return dict(tls.getpeercert() or {}) if tls is not None else {}
-
-    @property
-    def tls_version(self) -> str | None:
-        """As `TLSv1.3`; None for plain TCP."""
-        tls: ssl.SSLObject | None = self._extra("ssl_object")
-        return None if tls is None else tls.version()
-
-    def _extra(self, name: str) -> ssl.SSLObject | None:
-        found: ssl.SSLObject | None = self._transport.get_extra_info(name)
-        return found
 
     async def ask(
         self,

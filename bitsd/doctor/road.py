@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+from bitsd.reasons import reason
+
 from .line import Line
 from .patient import Patient
 from .report import Findings
@@ -17,6 +19,9 @@ SOON = timedelta(days=14)
 
 #: Nobody who is there takes longer to accept a connection, in seconds.
 CONNECT_SECONDS = 10.0
+
+#: Of a server that asks for a client certificate, and was given none.
+ASKED = "the server asks for a client certificate; to examine it with one, give --cert"
 
 _CERTIFICATE_REQUEST = 13  # RFC 8446 4, and RFC 5246 7.4
 
@@ -56,8 +61,7 @@ async def _connect(patient: Patient, addresses: list[str], findings: Findings) -
         try:
             line = await Line.dial(address, patient.port, CONNECT_SECONDS, None, "")
         except OSError as error:
-            why = "no answer" if isinstance(error, TimeoutError) else error.strerror
-            failed.append(f"{address} port {patient.port}: {why}")
+            failed.append(f"{address} port {patient.port}: {reason(error)}")
             continue
         line.close()
         took = (time.monotonic() - began) * 1000
@@ -77,7 +81,10 @@ async def _handshake(patient: Patient, tls: ssl.SSLContext, findings: Findings) 
     try:
         line = await _verified(patient, tls, findings)
     except OSError as error:
-        _fail(error, findings)
+        if asked and patient.options.certificate is None:
+            findings.fault("tls", Symptom.CERTIFICATE_ASKED, ASKED)
+        else:
+            findings.fault("tls", Symptom.NO_TLS, reason(error))
         return False
     line.close()
     patient.certificate_asked = bool(asked)
@@ -105,13 +112,6 @@ async def _verified(patient: Patient, tls: ssl.SSLContext, findings: Findings) -
     else:
         findings.ok("tls", told)
     return line
-
-
-def _fail(error: OSError, findings: Findings) -> None:
-    reason = getattr(error, "reason", None) or error.strerror
-    if isinstance(error, TimeoutError):
-        reason = "no answer"
-    findings.fault("tls", Symptom.NO_TLS, str(reason or "the server hung up"))
 
 
 def _symptom(verify_code: int) -> Symptom:

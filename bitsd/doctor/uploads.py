@@ -26,9 +26,10 @@ from bitsd.protocol.wire import (
 
 from . import judge
 from .hops import Hop, author, in_front
-from .line import Answer, Broken, Line
+from .line import Answer, Broken, Line, why
 from .patient import Patient
 from .report import Findings
+from .road import ASKED
 from .verdicts import Symptom
 
 #: Sizes at which limits lie: 1 MB (nginx), 13 MB (fragments of Windows), 30 MB (IIS).
@@ -105,7 +106,7 @@ class Uploads:
             async with self._patient.dial() as line:
                 answer = await self._patient.fetch(line, "HEAD")
         except _FAILURES as error:
-            self._findings.fault("head", Symptom.NO_ANSWER, _why(error))
+            self._findings.fault("head", Symptom.NO_ANSWER, why(error))
             return False
         told = f"{answer.version} {answer.status} from {author(answer).value}"
         if answer.status in range(300, 400):
@@ -121,9 +122,8 @@ class Uploads:
         if not patient.certificate_asked or patient.options.certificate is not None:
             return
         hop = author(patient.answers[0]) if patient.answers else None
-        detail = "the server asks for a client certificate"
         symptom = Symptom.CERTIFICATE_ASKED
-        self._findings.fault("certificate", symptom, detail, hop=hop)
+        self._findings.fault("certificate", symptom, ASKED, hop=hop)
 
     async def _ping(self) -> bool:
         try:
@@ -131,7 +131,7 @@ class Uploads:
                 answer = await self._patient.ping(line)
                 kept = answer.kept and (await self._patient.ping(line)).kept
         except _FAILURES as error:
-            self._findings.fault("ping", Symptom.NO_ANSWER, _why(error))
+            self._findings.fault("ping", Symptom.NO_ANSWER, why(error))
             return False
         symptom = judge.unwanted(answer)
         if symptom is not None:
@@ -163,7 +163,7 @@ class Uploads:
                     for _ in range(_ROUNDS)
                 ]
         except _FAILURES as error:
-            self._findings.skip("upstream", _why(error))
+            self._findings.skip("upstream", why(error))
             return
         first = found[0][0]
         if first is None:
@@ -217,7 +217,7 @@ class Uploads:
             async with self._patient.dial() as line:
                 answer = await self._patient.packet(line, CloseSession(named))
         except _FAILURES as error:
-            self._findings.fault("errors", Symptom.NO_ANSWER, _why(error))
+            self._findings.fault("errors", Symptom.NO_ANSWER, why(error))
             return
         symptom = judge.of_unknown_session(answer)
         if symptom is None:
@@ -231,7 +231,7 @@ class Uploads:
             async with self._session() as (_named, ack):
                 pass
         except _FAILURES as error:
-            self._findings.fault("create", Symptom.NO_ANSWER, _why(error))
+            self._findings.fault("create", Symptom.NO_ANSWER, why(error))
             return False
         symptom = judge.unwanted(ack)
         if symptom is not None:
@@ -288,12 +288,10 @@ class Uploads:
                 packet = Fragment(named, 0, size - 1, size + 2)
                 answer = await self._patient.packet(line, packet, _pieces(size))
         except _FAILURES as error:
-            late = "within" in _why(error)
+            late = "within" in why(error)
             symptom = Symptom.NO_ANSWER if late else Symptom.BODY_CUT
             hop = self._front()
-            self._findings.fault(
-                "fragments", symptom, f"{told}: {_why(error)}", hop=hop
-            )
+            self._findings.fault("fragments", symptom, f"{told}: {why(error)}", hop=hop)
             return False
         wrong = judge.unwanted(answer)
         if wrong is None and answer.received is None:
@@ -317,7 +315,7 @@ class Uploads:
                     self._findings.ok("buffering", detail)
                     return
         except _FAILURES as error:
-            self._findings.skip("buffering", _why(error))
+            self._findings.skip("buffering", why(error))
             return
         detail = "nothing of a fragment that broke off has arrived"
         if self._knows_arrivals:
@@ -372,7 +370,3 @@ def _pieces(size: int) -> Iterator[bytes]:
     yield from islice(iter(lambda: piece, b""), whole)
     if rest:
         yield piece[:rest]
-
-
-def _why(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or "no connection"

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import BinaryIO, assert_never
 from urllib.parse import urlsplit
 
+from bitsd.reasons import reason
+
 from .compare import Difference, different
 from .line import Line, Target
 from .mapping import Mapping
@@ -178,8 +180,8 @@ class _Player:
                 line = await Line.dial(self._target)
             except OSError as error:
                 place = f"{self._target.host}:{self._target.port}"
-                reason = error.strerror or str(error)
-                raise CannotPlay(f"cannot connect to {place}: {reason}") from None
+                told = f"cannot connect to {place}: {reason(error)}"
+                raise CannotPlay(told) from None
             self._lines[connection.number] = line
         return line
 

@@ -446,7 +446,7 @@ def test_nobody_there_is_told(tmp_path: Path):
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
 
-        with pytest.raises(CannotPlay, match=f"cannot connect to 127.0.0.1:{port}: "):
+        with pytest.raises(CannotPlay, match=f"127.0.0.1:{port}: Connection refused"):
             replay(capture, f"http://127.0.0.1:{port}")
 
 
