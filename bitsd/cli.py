@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -54,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code.
 
     0 done, 1 it did not work (one line on stderr says what to do), 2 wrong usage, 130
-    ended by Ctrl-C; some commands have more, which their help names.
+    ended by Ctrl-C, 141 nobody reads the output any more; some commands have more,
+    which their help names.
     """
     wanted = sys.argv[1:] if arguments is None else arguments
     given = _parser(wanted).parse_args(wanted)
@@ -62,9 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = run(given)
         print(end="", flush=True)  # which takes no standard output (>&-) for granted
-    except OSError as error:
-        # Whoever reads the output is gone, or its disk is full.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # `| head` has enough
+        _drop_output()
+        return 128 + signal.SIGPIPE  # as shells say it
+    except OSError as error:  # the disk of the output is full
+        _drop_output()
         print(f"bitsd: cannot write the output: {error.strerror}", file=sys.stderr)
     except ConfigError as error:
         for problem in error.problems:
@@ -76,6 +80,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         return code
     return 1
+
+
+def _drop_output() -> None:
+    """Let the end of the program write nothing of what is left to write."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser(wanted: Sequence[str]) -> argparse.ArgumentParser:

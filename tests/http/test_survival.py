@@ -1,6 +1,7 @@
 """What an operator or a stranger does to a running server, and it goes on."""
 
 import asyncio
+import os
 import shutil
 import subprocess
 import sys
@@ -90,3 +91,21 @@ def test_output_that_cannot_be_written_is_one_line():
 
     assert done.returncode == 1
     assert done.stderr == "bitsd: cannot write the output: No space left on device\n"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_nobody_reads_any_more_ends_it_without_a_word(unbuffered: str):
+    command = [sys.executable, "-m", "bitsd", "explain", "413"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as nobody:
+        done = subprocess.run(
+            command,
+            stdout=nobody,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
+
+    assert (done.returncode, done.stderr) == (141, "")
