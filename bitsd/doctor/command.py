@@ -34,7 +34,8 @@ def define(doctor: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
     doctor.description = (
         "test the way to a BITS server, and name the hop at fault. No file is made or "
-        "replaced. Exit code: 0 all is well, 1 something is wrong, 3 the server cannot "
+        "replaced; a bitsd has warnings of it in its log (cut_off, out_of_sync). Exit "
+        "code: 0 all is well, 1 something is wrong, 3 the server cannot "
         "be reached."
     )
     doctor.add_argument(

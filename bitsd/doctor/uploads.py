@@ -35,7 +35,7 @@ from .verdicts import Symptom
 #: Sizes at which limits lie: 1 MB (nginx), 13 MB (fragments of Windows), 30 MB (IIS).
 SIZES = (1 << 16, (1 << 20) + 1, 8 << 20, 13 << 20, 30_000_001)
 
-#: To see how much of a broken fragment arrives.
+#: Of a broken fragment, of which some should arrive; fewer where no more pass.
 BROKEN_BYTES = 1 << 20
 
 #: How long that may take, in seconds, one try after the other.
@@ -93,11 +93,10 @@ class Uploads:
         await self._errors()
         if await self._create():
             passed = await self._fragments(most)
-            if passed < BROKEN_BYTES:
-                needs = f"needs a fragment of {BROKEN_BYTES} bytes"
-                self._findings.skip("buffering", needs)
+            if passed:
+                await self._buffering(min(passed, BROKEN_BYTES))
             else:
-                await self._buffering()
+                self._findings.skip("buffering", "needs a fragment that passes")
         return exists
 
     async def _head(self) -> bool:
@@ -275,13 +274,13 @@ class Uploads:
         """The largest fragment that passed, in bytes."""
         passed = 0
         for size in sizes(most):
-            if not await self._fragment(size):
+            if not await self._fragment(size, passed):
                 return passed
             passed = size
         self._findings.ok("fragments", f"up to {most} bytes")
         return passed
 
-    async def _fragment(self, size: int) -> bool:
+    async def _fragment(self, size: int, passed: int) -> bool:
         told = f"a fragment of {size} bytes"
         try:
             async with self._session() as (named, _), self._patient.dial() as line:
@@ -294,6 +293,9 @@ class Uploads:
             self._findings.fault("fragments", symptom, f"{told}: {why(error)}", hop=hop)
             return False
         wrong = judge.unwanted(answer)
+        if wrong is Symptom.FILE_LIMIT:
+            self._findings.note("fragments", _limited(size, passed))
+            return False
         if wrong is None and answer.received is None:
             wrong, told = Symptom.RESPONSE_FIELDS, "no BITS-Received-Content-Range"
         elif wrong is None and answer.received != size:
@@ -302,11 +304,11 @@ class Uploads:
             self._fault("fragments", wrong, answer, f"{told}: {self._told(answer)}")
         return wrong is None
 
-    async def _buffering(self) -> None:
+    async def _buffering(self, size: int) -> None:
         """Break off in the middle of a fragment, and ask what arrived."""
         try:
             for seconds in ARRIVAL_SECONDS:
-                held = await self._held(seconds)
+                held = await self._held(size, seconds)
                 if held is None:
                     self._findings.skip("buffering", "the server does not tell")
                     return
@@ -324,18 +326,17 @@ class Uploads:
         else:
             self._findings.note("buffering", f"{detail}, or is kept by the server")
 
-    async def _held(self, seconds: float) -> int | None:
+    async def _held(self, size: int, seconds: float) -> int | None:
         """Bytes of half a fragment that the server has after so long."""
         async with self._session() as (named, _ack):
-            total = 2 * BROKEN_BYTES
-            packet = Fragment(named, 0, BROKEN_BYTES - 1, total)
+            packet = Fragment(named, 0, size - 1, size + 2)
             fields = self._patient.fields(packet.fields())
-            half = _pieces(BROKEN_BYTES // 2)
+            half = _pieces(size // 2)
             async with self._patient.dial() as broken:
                 await broken.send("BITS_POST", self._patient.target, fields, half)
                 await asyncio.sleep(seconds)
             # It leaves a gap, so it is refused with what is held.
-            gap = Fragment(named, total - 2, total - 2, total)
+            gap = Fragment(named, size, size, size + 2)
             async with self._patient.dial() as line:
                 answer = await self._patient.packet(line, gap, (b"\0",))
             return answer.received
@@ -361,6 +362,12 @@ def unused(target: str, *, taken: bool) -> str:
     if name and not taken:
         return target
     return f"{folder}/bitsd-doctor-{secrets.token_hex(6)}.tmp{question}{query}"
+
+
+def _limited(size: int, passed: int) -> str:
+    """That the server wants no larger files, which may be what its owner wants."""
+    others = f", of {passed + 2} not" if passed else ""
+    return f"uploads of {size + 2} bytes are refused{others}: maximum_upload_size"
 
 
 def _pieces(size: int) -> Iterator[bytes]:

@@ -75,12 +75,12 @@ def always(octets: bytes | None) -> Says:
 
 
 async def examined(
-    url: str, file: str | None = None, **how: object
+    url: str, file: str | None = None, size: int = SIZE, **how: object
 ) -> tuple[bool, Findings]:
-    """Whether a server was reached, and what was found."""
+    """Whether a server was reached, and what was found with fragments up to a size."""
     findings = Findings(lambda _finding: None)
     urls = (URL(url), None if file is None else URL(file))
-    reached = await examine(urls, SIZE, replace(OPTIONS, **how), findings)
+    reached = await examine(urls, size, replace(OPTIONS, **how), findings)
     return reached, findings
 
 

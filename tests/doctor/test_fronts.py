@@ -365,6 +365,21 @@ async def test_fault_is_found_with_its_hop_and_the_line_that_repairs_it(
     assert len(site_with_file.sessions) == ("no session back" in name)
 
 
+async def test_one_run_finds_all_that_a_plain_nginx_does(
+    site_with_file: Site, tmp_path: Path
+):
+    plain = [("client_max_body_size 0;", ""), ("proxy_request_buffering off;", "")]
+    edits = [*plain, *OLD]
+    async with front("nginx", site_with_file.host, tmp_path / "front", *edits) as url:
+        findings = await examined(url)
+
+    cures = " ".join(line for fault in findings.faults for line in fault.cure)
+    assert {symptom for symptom, _hop, _code in told(findings)} == {
+        *(Symptom.BODY_LIMIT, Symptom.OLD_UPSTREAM, Symptom.BUFFERED)
+    }
+    assert "proxy_request_buffering off;" in cures
+
+
 SIGN_IN = """
 users = "users"
 [[listen]]

@@ -88,7 +88,6 @@ async def test_file_that_is_not_there_is_told(site: Site):
         ("write = []", "/in/", Symptom.NOT_ALLOWED),
         ("", "/other/", Symptom.NO_FOLDER),
         ("", "/in/no/such/", Symptom.NO_FOLDER),
-        ('maximum_upload_size = "1MB"', "/in/", Symptom.FILE_LIMIT),
         ('minimum_free_space = "1000TB"', "/in/", Symptom.BUSY),
     ],
 )
@@ -108,6 +107,27 @@ async def test_what_a_bitsd_does_not_allow_is_told(
     (fault,) = findings.faults
 
     assert (fault.symptom, fault.hop) == (symptom, Hop.SERVER)
+    assert site.sessions == []
+
+
+@pytest.mark.parametrize(
+    ("limit", "note"),
+    [
+        (
+            1_500_000,
+            "uploads of 1600002 bytes are refused, of 1048579 not: maximum_upload_size",
+        ),
+        (100_000, "uploads of 1048579 bytes are refused, of 65538 not"),
+        (1000, "uploads of 65538 bytes are refused: maximum_upload_size"),
+    ],
+)
+async def test_limit_of_a_bitsd_is_a_note(serve: Serve, limit: int, note: str):
+    site = await serve(directory=f"maximum_upload_size = {limit}")
+    _reached, findings = await examined(f"{site.url}/in/", size=1_600_000)
+
+    assert symptoms(findings) == []
+    assert told(findings, "fragments").startswith(f"note: {note}")
+    assert told(findings, "buffering").startswith("ok" if limit > 65_538 else "skip")
     assert site.sessions == []
 
 
@@ -300,7 +320,7 @@ async def test_arrivals_that_break_off_are_skipped():
 
 async def test_server_that_does_not_tell_what_it_holds_is_skipped():
     def fragment(asked: Asked) -> bytes:
-        gap = (asked.span or "").startswith("bytes 209715")
+        gap = (asked.span or "").startswith("bytes 1048576-")
         return ack(400) if gap else bits.fragment(asked)
 
     bits = Bits({"Fragment": fragment})
@@ -312,7 +332,7 @@ async def test_server_that_does_not_tell_what_it_holds_is_skipped():
 
 async def test_gap_that_is_not_answered_is_skipped():
     def fragment(asked: Asked) -> bytes:
-        gap = (asked.span or "").startswith("bytes 209715")
+        gap = (asked.span or "").startswith("bytes 1048576-")
         return HANG_UP if gap else bits.fragment(asked)
 
     bits = Bits({"Fragment": fragment})
