@@ -12,7 +12,7 @@ from .hops import Hop
 from .verdicts import STATUS, VERDICTS, Symptom, cure
 
 #: What fits into most windows, and into a mail.
-WIDTH = 88
+WIDTH = 80
 
 #: A job shows an HTTP status as this plus the status.
 _HTTP_HRESULT = 0x80190000
@@ -122,10 +122,11 @@ class Findings:
 
 
 def line(finding: Finding) -> str:
-    """A finding in a line."""
+    """A finding in a line, or in as many as it takes."""
     word = finding.result.value
     word = word.upper() if finding.result is Result.FAULT else word
-    return f"{word:8}{finding.probe:13}{plain(finding.detail)}"
+    text = _wrapped(plain(finding.detail), f"{word:8}{finding.probe:13}")
+    return text.removesuffix("\n")
 
 
 def paragraph(finding: Finding, fault: Fault) -> str:

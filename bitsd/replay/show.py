@@ -5,8 +5,9 @@ Whatever came from the wire goes through `safe`: a terminal obeys some character
 
 from collections.abc import Iterator
 from http import HTTPStatus
+from textwrap import wrap
 
-from bitsd.codes import HRESULTS
+from bitsd.codes import HRESULTS, Entry
 
 from .findings import Judged
 from .message import Answer, Request
@@ -14,6 +15,9 @@ from .packets import is_packet, packet_type
 from .recording import Connection, Exchange, Recording
 from .session_rules import Session
 from .streams import How
+
+#: What fits into most windows, as far as it can be broken.
+WIDTH = 80
 
 _LONGEST = 100
 
@@ -35,6 +39,7 @@ def lines(recording: Recording, judged: Judged) -> Iterator[str]:
     """The whole recording."""
     yield from _connections(recording)
     yield from _exchanges(recording)
+    yield from _codes(recording)
     if judged.sessions:
         yield "\nSessions"
         yield from map(session_line, judged.sessions)
@@ -95,6 +100,23 @@ def _exchanges(recording: Recording) -> Iterator[str]:
         yield f"{number}  {at}  {request:<{width}}  {answer}"
 
 
+def _codes(recording: Recording) -> Iterator[str]:
+    """What the codes of the answers mean, each once."""
+    answers = [each.answer for each in recording.exchanges if each.answer]
+    codes = {code for answer in answers if (code := _code(answer)) is not None}
+    # One code may be spelt in several ways.
+    meanings = {entry.name: entry.meaning for code in codes if (entry := _entry(code))}
+    if meanings:
+        yield "\nCodes"
+    for name, meaning in sorted(meanings.items()):
+        yield from wrap(
+            f"{name}: {meaning}",
+            WIDTH,
+            initial_indent="  ",
+            subsequent_indent="    ",
+        )
+
+
 def asked(request: Request | None) -> str:
     """A request in a few words."""
     if request is None:
@@ -142,11 +164,15 @@ def _ack(request: Request, answer: Answer) -> Iterator[str]:
     named = answer.get("bits-session-id")
     if named is not None and packet_type(request) == "create-session":
         yield safe(named)
-    code = answer.get("bits-error") or answer.get("bits-error-code")
+    code = _code(answer)
     if code is not None:
-        yield _meaning(code)
+        yield _named(code)
     elif answer.status >= HTTPStatus.BAD_REQUEST and received is None:
         yield _phrase(answer.status)
+
+
+def _code(answer: Answer) -> str | None:
+    return answer.get("bits-error") or answer.get("bits-error-code")
 
 
 def _phrase(status: int) -> str:
@@ -156,15 +182,20 @@ def _phrase(status: int) -> str:
         return ""
 
 
-def _meaning(code: str) -> str:
-    """An HRESULT with what it means."""
+def _entry(code: str) -> Entry | None:
+    """What is known of an HRESULT."""
     try:
-        entry = HRESULTS.get(int(code, 16))
+        return HRESULTS.get(int(code, 16))
     except ValueError:
-        entry = None
+        return None
+
+
+def _named(code: str) -> str:
+    """An HRESULT with its name."""
+    entry = _entry(code)
     if entry is None:
         return safe(code, 20)
-    return f"{safe(code, 20)} {entry.name}: {entry.meaning}"
+    return f"{safe(code, 20)} {entry.name}"
 
 
 def _amount(answer: Answer) -> str:

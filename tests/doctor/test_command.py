@@ -45,8 +45,8 @@ async def test_fault_is_told_with_code_hop_and_cure():
         "  It never reached a BITS server; a job shows the status and stops. "
         "(0x80190195)\n"
         "  -> nginx: `proxy_pass http://127.0.0.1:8080;` in the location of this URL, "
-        "and no\n"
-        "     limit_except\n"
+        "and\n"
+        "     no limit_except\n"
     )
 
 
@@ -145,6 +145,16 @@ def test_what_a_server_wrote_cannot_move_the_cursor():
     finding = report.Finding("head", report.Result.OK, "301 to \x1b[2J")
 
     assert report.line(finding) == "ok      head         301 to \\x1b[2J"
+
+
+def test_long_finding_is_wrapped_under_itself():
+    told = "connections to the server are shared between clients; Negotiate may fail"
+    finding = report.Finding("pool", report.Result.NOTE, told)
+
+    assert report.line(finding).splitlines() == [
+        "note    pool         connections to the server are shared between clients;",
+        "                     Negotiate may fail",
+    ]
 
 
 def test_symptom_that_two_probes_show_is_one_fault():

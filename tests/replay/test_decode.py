@@ -123,10 +123,7 @@ REFUSED = "BITS-Error: 0x80070057", "BITS-Error-Context: 0x5"
     [
         (
             ack(400, *REFUSED),
-            (
-                "400 0x80070057 E_INVALIDARG: The server found the packet malformed, "
-                "or the destination is a folder."
-            ),
+            "400 0x80070057 E_INVALIDARG",
         ),
         (ack(500, "BITS-Error-Code: 0xA0000001"), "500 0xA0000001"),
         (ack(500, "BITS-Error: what"), "500 what"),
@@ -141,6 +138,18 @@ def test_acks_are_explained(decode, octets: bytes, shown: str):
 
     (found,) = answers_of(lines)
     assert found == shown.replace("Content Too Large", found.removeprefix("413 "))
+
+
+def test_what_a_code_means_is_said_once_below(decode):
+    talk = Talk().open()
+    for code in ("0x80070005", "80070005", "0x80200020", "0xA0000001"):
+        talk.ask(fragment(0, b"abc", 9)).answer(ack(400, f"BITS-Error: {code}"))
+    lines = decode(talk)
+    start = lines.index("Codes") + 1
+
+    assert [line[:20] for line in lines[start : lines.index("", start)]] == [
+        *("  BG_E_TOO_LARGE: Th", "  E_ACCESSDENIED: Ac", "    the remote file,")
+    ]
 
 
 @pytest.mark.parametrize(
