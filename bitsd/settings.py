@@ -268,8 +268,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     maximum_connections: Annotated[
         int,
         setting(
-            "connections of each worker at once, but for TLS handshakes; one more "
-            "ends the one that is idle for longest, or gets 503 if none is",
+            "connections of each worker at once, and as many TLS handshakes beside "
+            "them; one more ends the one that is idle for longest, or gets 503 if none "
+            "is",
             at_least=1,
         ),
     ] = 1000

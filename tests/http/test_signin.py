@@ -340,6 +340,24 @@ async def test_try_whose_end_was_not_awaited_has_ended(signing, refused):
     assert await status_of(signing, "alice", PASSWORDS["alice"]) == 200
 
 
+async def test_password_that_was_right_before_is_no_try_where_too_many_wait(signing):
+    class Busy(Passwords):
+        """Where all threads look at others' passwords."""
+
+        async def check(self, users, name, password):
+            raise TooBusy
+
+    now = 1000.0
+    signing._passwords = Passwords(now=lambda: now)
+    assert await status_of(signing, "alice", PASSWORDS["alice"]) == 200
+    now += 10 * REMEMBERED
+    signing._passwords.__class__ = Busy
+
+    assert await status_of(signing, "alice", PASSWORDS["alice"]) == 503
+    tries = signing._attempts._of_pair._tries.values()
+    assert [(each.under_way, each.failures) for each in tries] == [(0, 0)]
+
+
 async def test_downloads_are_slowed_likewise(serve, users):
     site = await serve(top=TOP, who='read = ["alice"]\nauthentication = ["basic"]')
     line = await site.dial()
