@@ -311,6 +311,18 @@ class Disk:
         """
         return record.read(self._folder.sessions, litter.grave(named))[0]
 
+    def mark(self, named: SessionId) -> None:
+        """Leave word for a while that an operator cancelled a session; blocks.
+
+        Raises:
+            OSError: as the system said.
+        """
+        (self._folder.sessions / litter.mark(named)).touch()
+
+    def is_marked(self, named: SessionId) -> bool:
+        """An operator cancelled the session not long ago; blocks."""
+        return os.path.lexists(self._folder.sessions / litter.mark(named))
+
     def open_response(self, named: SessionId) -> BinaryIO:
         """Open the reply for unbuffered reading, which counts as progress; blocks.
 

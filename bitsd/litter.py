@@ -19,6 +19,9 @@ from .protocol.wire import SessionId, session_id
 # What a closed session leaves, so that its Close may come again ([MC-BUP] 3.1.6.2).
 _CLOSED = "closed-"
 
+# What an operator leaves of one that was cancelled, so that the log says so.
+_CANCELLED = "cancelled-"
+
 #: Graves that outlive a cleaning; each takes a name and a block of the disk.
 MAXIMUM_GRAVES = 100_000
 
@@ -26,6 +29,11 @@ MAXIMUM_GRAVES = 100_000
 def grave(named: SessionId) -> str:
     """The name of what is left of a session that was closed."""
     return f"{_CLOSED}{named}"
+
+
+def mark(named: SessionId) -> str:
+    """The name of what says that an operator cancelled a session."""
+    return f"{_CANCELLED}{named}"
 
 
 def ids(sessions: Path) -> Iterator[SessionId]:
@@ -95,8 +103,8 @@ def _is_home(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_grave(entry: os.DirEntry[str]) -> bool:
-    prefix, closed, named = entry.name.partition(_CLOSED)
-    ours = not prefix and bool(closed) and _is_id(named)
+    kind, dash, named = entry.name.partition("-")
+    ours = kind + dash in (_CLOSED, _CANCELLED) and _is_id(named)
     return ours and entry.is_file(follow_symlinks=False)
 
 

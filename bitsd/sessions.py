@@ -350,7 +350,9 @@ class Sessions:
             raise Refusal(Reason.SESSION_NOT_FOUND, str(error)) from None
         except SessionNotFound as error:
             await self._owners.discount(named)
-            raise Refusal(Reason.SESSION_NOT_FOUND, str(error)) from None
+            by_hand = await asyncio.to_thread(self._disk.is_marked, named)
+            detail = f"{error}: cancelled by an operator" if by_hand else str(error)
+            raise Refusal(Reason.SESSION_NOT_FOUND, detail) from None
         if entity.session.expired(self._now(), self.directory.session_timeout):
             try:
                 await self._forget(entity, "expired")

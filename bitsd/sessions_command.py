@@ -223,6 +223,8 @@ def _cancel(given: argparse.Namespace, config: Config) -> int:
     directory, flight = _one(config, given.id)
     with _reading(directory):
         asyncio.run(end(directory, flight))
+    with suppress(OSError):  # the session has gone, with word of it or without
+        Disk(Folder(directory.path)).mark(flight.id)
     if given.json:
         _say_json({"cancelled": flight})
     else:

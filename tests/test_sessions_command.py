@@ -17,12 +17,15 @@ from processes import PROCESS_SECONDS, is_one_line
 from store_kit import ID, OTHER, as_anybody, disk_in, new_session
 
 from bitsd import inflight, sessions_command
+from bitsd.caller import Caller
 from bitsd.cli import main
 from bitsd.columns import WIDTH
 from bitsd.config import Directory, load
 from bitsd.disk import Disk
-from bitsd.protocol.session import State
-from bitsd.protocol.wire import SessionId
+from bitsd.protocol.refusal import Refusal
+from bitsd.protocol.session import Destination, State
+from bitsd.protocol.wire import CancelSession, SessionId
+from bitsd.sessions import Sessions
 
 THIRD = SessionId("{11111111-2222-4333-8444-AAAAAAAAAAAA}")
 NOW = datetime(2024, 3, 1, 12, 0, tzinfo=UTC)
@@ -321,6 +324,31 @@ def test_cancelled_session_is_gone_and_its_published_file_stays(
     assert capsys.readouterr().out == f"cancelled {ID}, 5/5 B\n"
     assert not home.exists()
     assert published.read_bytes() == b"12345"
+
+
+def refusal_of_cancelled(directory: Directory) -> str:
+    """What the log of a server says of a packet that comes for the session."""
+    caller = Caller(None, "", Destination("report.dat"))
+    with pytest.raises(Refusal) as refused:
+        asyncio.run(Sessions(directory).cancel(CancelSession(ID), caller))
+    return refused.value.detail
+
+
+def test_server_says_for_a_while_that_a_session_was_cancelled_by_hand(
+    config: Path, disk: Disk, capsys
+):
+    made(disk)
+    directory = load(config).directory[0]
+    before = f"no session {ID}"
+    assert command(config, "cancel", ID) == 0
+    assert refusal_of_cancelled(directory) == f"{before}: cancelled by an operator"
+    assert [*disk.strangers()] == [None]
+
+    (word,) = (config.parent / "in" / "BITS-Sessions").iterdir()
+    os.utime(word, (0, 0))
+    assert command(config, "expire") == 0
+    assert refusal_of_cancelled(directory) == before
+    assert not word.exists()
 
 
 def test_cancelled_session_is_told_to_programs(config: Path, disk: Disk, capsys):
