@@ -7,19 +7,22 @@ protocol-notes/windows-sign-in.md.
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509 import load_der_x509_certificate
 
-from . import kerberos, ntlm, spnego
+from . import ntlm, spnego
 from .outcome import Continue, Denied, SignedIn
 from .spnego import State
+
+if TYPE_CHECKING:
+    from . import kerberos
 
 #: No ticket is longer: MaxTokenSize of Windows is 48,000 bytes, and at most 65,535.
 MAXIMUM_TOKEN = 64 * 1024
 
-_Handshake = ntlm.Handshake | kerberos.Handshake
+_Handshake: TypeAlias = "ntlm.Handshake | kerberos.Handshake"
 
 
 @lru_cache(maxsize=16)
@@ -55,6 +58,9 @@ class Acceptor:
             ValueError: the keytab cannot be used; says why.
         """
         if keytab is not None:
+            # Its libraries take 4 MiB, which a server without a keytab can spare.
+            from . import kerberos  # noqa: PLC0415
+
             kerberos.check(keytab)
         self._nt_hash_of = nt_hash_of
         self._keytab = keytab
@@ -72,11 +78,14 @@ class Acceptor:
         """
         return Exchange(self, scheme, binding)
 
-    def handshake(self, mechanism: bytes, binding: bytes | None) -> _Handshake | None:
+    def handshake(self, mechanism: bytes, binding: bytes | None) -> "_Handshake | None":
         """One sign-in by a mechanism, if it is one of ours."""
         if mechanism == spnego.NTLM:
             return ntlm.Handshake(self._nt_hash_of, binding)
         if mechanism in spnego.KERBEROS and self._keytab is not None:
+            # It is there already.
+            from . import kerberos  # noqa: PLC0415
+
             return kerberos.Handshake(self._keytab, binding)
         return None
 
@@ -123,13 +132,13 @@ class Exchange:
                 return self._negotiated(negotiation, negotiation.first())
         raise Denied("Negotiate: no mechanism of ours")
 
-    def _chosen(self, mechanism: bytes) -> _Handshake:
+    def _chosen(self, mechanism: bytes) -> "_Handshake":
         handshake = self._acceptor.handshake(mechanism, self._binding)
         if handshake is None:
             raise Denied("Negotiate: no mechanism of ours")
         return handshake
 
-    def _bare(self, handshake: _Handshake, token: bytes) -> Continue | SignedIn:
+    def _bare(self, handshake: "_Handshake", token: bytes) -> Continue | SignedIn:
         """A mechanism without SPNEGO, which is Negotiate, too."""
         outcome = handshake.step(token)
         if isinstance(outcome, Continue):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import assert_never, get_args
 
-from . import forwarded, kerberos
+from . import forwarded
 from .access import ANY_USER, EVERYONE, GROUP
 from .settings import Authentication, Config, Directory
 from .users import Users
@@ -60,6 +60,9 @@ def problems(config: Config) -> Iterator[str]:
         except ValueError as error:
             yield f"users: {error}"
     if config.keytab is not None:
+        # Its libraries take 4 MiB, which a server without a keytab can spare.
+        from . import kerberos  # noqa: PLC0415
+
         try:
             kerberos.check(config.keytab)
         except ValueError as error:
