@@ -28,9 +28,9 @@ from bitsd.protocol.wire import METHOD, Field, Ping
 
 from . import redirects
 from .options import Options
-from .signin import CannotSignIn, Exchange, Scheme, basic, candidates, offers
+from .signin import CannotSignIn, Exchange, Scheme, basic, candidates, listed, offers
 from .trouble import NoAnswer, no_answer
-from .way import is_loopback, named_proxy, proxy, shared_tls
+from .way import is_loopback, named_proxy, proxy, shared_tls, wants_tls
 
 Body: TypeAlias = Callable[[], AsyncIterator[bytes]]
 """Gives the bytes of a request from their start, each time that it is called."""
@@ -103,6 +103,7 @@ class Http:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._connections = 0
+        self._answering: set[URL] = set()
         # Origins that get the password with every request; what others want of a
         # connection; and those of them whose connection is signed in.
         self._basic: set[URL] = set()
@@ -180,7 +181,12 @@ class Http:
         # A name that cannot be one in DNS is a UnicodeError.
         except (ClientError, TimeoutError, UnicodeError) as error:
             via = named_proxy(request.url)
+            new = via is None and request.origin not in self._answering
+            if new and await wants_tls(error, request.url, patience):
+                why = f"{request.host} speaks TLS: use https://"
+                raise NoAnswer(why, final=True) from error
             raise no_answer(error, request.host, patience, via) from error
+        self._answering.add(request.origin)
         try:
             yield response
         except ClientError as error:
@@ -231,7 +237,7 @@ class Http:
             return refusal
         if refusal is not None:
             refusal.close()
-            problems.insert(0, f"refused by {_listed(refused)}: {_WRONG}")
+            problems.insert(0, f"refused by {listed(refused)}: {_WRONG}")
             raise _cannot_sign_in(request, "; ".join(problems[:2]), _UNAUTHORIZED)
         named = ", ".join(sorted(offered)) or "no way that it names"
         problems.append(f"it takes {named}, not {self._options.authentication}")
@@ -373,11 +379,6 @@ def _token(response: ClientResponse, scheme: Scheme) -> str:
     if response.status != _UNAUTHORIZED:
         return ""
     return offers(response.headers.getall("WWW-Authenticate", ())).get(scheme, "")
-
-
-def _listed(names: list[str]) -> str:
-    *others, last = names
-    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _cannot_sign_in(request: _Request, why: str, status: int | None = None) -> NoAnswer:

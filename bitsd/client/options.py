@@ -30,7 +30,7 @@ class Options:
     Attributes:
         user: None signs in nowhere; an empty one is that of the Kerberos credential
             cache.
-        authentication: any takes the strongest that the server offers.
+        authentication: any tries all that the server offers, the strongest first.
         certificate: the client's, PEM; with its key in it unless `key` is given.
         ca: certificates of those who are trusted, in place of the system's; PEM.
         headers: added to every request.
@@ -60,8 +60,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--auth",
         choices=("any", "basic", "ntlm", "negotiate"),
         default="any",
-        help="how (default: the strongest that the server offers; basic over plain "
-        "HTTP only when it is named here)",
+        help="how (default: all that the server offers, the strongest first; basic "
+        "over plain HTTP only when it is named here)",
     )
     group.add_argument(
         "--cert", type=Path, metavar="FILE", help="certificate of the client, PEM"

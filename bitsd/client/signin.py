@@ -58,6 +58,12 @@ def candidates(offered: Mapping[str, str], wanted: str) -> list[Scheme]:
     ]
 
 
+def listed(schemes: list[str]) -> str:
+    """One or more, for people."""
+    *others, last = schemes
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def basic(user: str, password: str) -> str:
     """The value of an Authorization field (RFC 7617)."""
     return "Basic " + b64encode(f"{user}:{password}".encode()).decode()

@@ -1,15 +1,20 @@
 """The way to a server: whom to trust, and the proxy of the environment."""
 
+import asyncio
 import ipaddress
 import ssl
 from functools import lru_cache
 from pathlib import Path
 from urllib.request import getproxies, proxy_bypass
 
+from aiohttp import ServerDisconnectedError
 from yarl import URL
 
 from .options import Options
 from .trouble import NoAnswer
+
+#: Who does not answer a handshake by then does not speak TLS.
+_PROBE_SECONDS = 3.0
 
 
 def tls(options: Options) -> ssl.SSLContext:
@@ -107,6 +112,28 @@ def _setting(url: URL) -> tuple[str, str] | None:
     if kind not in proxies or proxy_bypass(url.authority):
         return None
     return kind, proxies[kind]
+
+
+async def wants_tls(error: Exception, url: URL, timeout_seconds: float) -> bool:
+    """A server that ends a connection without a word takes part in a TLS handshake.
+
+    Args:
+        error: that a request without TLS met.
+        url: asked by it.
+        timeout_seconds: for a handshake, but it does not get more than some.
+    """
+    if url.scheme != "http" or not isinstance(error, ServerDisconnectedError):
+        return False
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # nothing is sent
+    try:
+        async with asyncio.timeout(min(timeout_seconds, _PROBE_SECONDS)):
+            _, writer = await asyncio.open_connection(url.host, url.port, ssl=context)
+    except (OSError, TimeoutError):
+        return False
+    writer.transport.abort()
+    return True
 
 
 def is_loopback(host: str) -> bool:

@@ -645,6 +645,17 @@ async def test_tls_server_is_not_asked_again_without():
     assert not problem.resumable
 
 
+async def test_tls_server_that_ends_a_connection_without_is_recognised(
+    tls: ssl.SSLContext,
+):
+    async with scripted(in_turn(), tls) as server:
+        url = server.url.replace("https", "http")
+        problem = await failed(Options(timeout_seconds=10), url)
+
+    assert str(problem).endswith(" speaks TLS: use https://")
+    assert not problem.resumable
+
+
 # proxies
 
 
@@ -725,7 +736,8 @@ async def test_no_answer_is_told(said: bytes | None, sentence: str):
 
 
 async def test_connection_that_breaks_inside_a_body_is_told():
-    async with scripted(lambda _asked: HANG_UP) as server, Http(Options()) as http:
+    options = Options(timeout_seconds=0.3)
+    async with scripted(lambda _asked: HANG_UP) as server, Http(options) as http:
         with pytest.raises(NoAnswer, match="the connection to"):
             await post(http, server.url)
 
