@@ -5,10 +5,13 @@ came, and so is its absence.
 """
 
 import asyncio
+import os
 import re
 import ssl
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 
 from bitsd.protocol.wire import Field
 from bitsd.reasons import reason
@@ -147,6 +150,8 @@ class Line(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Keep what came before, which an error page may be."""
+        if exc is not None and self.tls_version is None:
+            self._buffer += _left(self._transport)
         self._ended, self._error = True, exc
         self._news.set()
 
@@ -196,7 +201,7 @@ class Line(asyncio.Protocol):
         lines = [f"{method} {target} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in fields]
         head = "\r\n".join((*lines, "", "")).encode("utf-8", "surrogateescape")
-        for piece in (head, *body):
+        for piece in chain((head,), body):
             if self._ended or self._buffer:
                 return
             self._transport.write(piece)
@@ -309,6 +314,14 @@ class Line(asyncio.Protocol):
     def close(self) -> None:
         """End it, whatever is under way."""
         self._transport.abort()
+
+
+def _left(transport: asyncio.Transport) -> bytes:
+    """What had come before a reset that sending met first, so that nobody read it."""
+    left = b""
+    with suppress(OSError):
+        left = os.read(transport.get_extra_info("socket").fileno(), _MAXIMUM_HEAD)
+    return left
 
 
 def _parsed(head: bytes) -> tuple[str, int, list[Field]]:

@@ -1,9 +1,11 @@
 """One connection, and whatever comes on it."""
 
 import asyncio
+import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -211,6 +213,33 @@ async def test_answer_before_a_reset_is_read():
 
     async with served(reset) as line:
         answer = await line.ask("POST", "/", [])
+
+    assert answer.status == 413
+
+
+async def test_answer_before_a_reset_that_sending_meets_first_is_read():
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def refuse() -> None:
+        connection, _address = listening.accept()
+        connection.recv(100)
+        connection.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+        linger = struct.pack("ii", 1, 0)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        connection.close()
+
+    def body() -> Iterator[bytes]:
+        while refusing.is_alive():  # the loop does not see that the answer is there
+            os.sched_yield()
+        yield b"a" * 100
+
+    refusing = threading.Thread(target=refuse)
+    refusing.start()
+    line = await Line.dial(*listening.getsockname(), 5.0, None, "")
+    answer = await line.ask("POST", "/", [], body())
+    refusing.join()
+    listening.close()
+    line.close()
 
     assert answer.status == 413
 
