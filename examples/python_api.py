@@ -32,7 +32,7 @@ def show(event: Event) -> None:
         case Event(event=Kind.PROGRESS, held=int(held), total=int(total)):
             print(f"\r{held * 100 // total} %", end="", flush=True)
         case Event(event=Kind.WAITING):
-            print(f"\n{event.reason}; next try in {event.seconds:.0f} s")
+            print(f"\n{event.reason}; trying again in {event.seconds:.0f} s")
         case Event(event=Kind.DONE):
             print(f"\n{event.file}: {event.reason}")
         case _:
