@@ -6,6 +6,7 @@ the capture to a server that is set up in the same way.
 
 import asyncio
 import random
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,6 +167,16 @@ async def curl(stage: Stage) -> None:
     (stage.folder / "report.dat").write_bytes(ENTITY)
     script = (EXAMPLES / "upload.sh", "report.dat", stage.url + TARGET)
     await stage.run(*script, BITS_FRAGMENT=str(PART))
+
+
+async def our_client(stage: Stage) -> None:
+    (stage.folder / "report.dat").write_bytes(ENTITY)
+    bitsd = (sys.executable, "-m", "bitsd")
+    state = {"XDG_STATE_HOME": str(stage.folder / "state")}
+    url = stage.url + TARGET
+    upload = ("upload", "report.dat", url, "--fragment-size", "5KiB")
+    await stage.run(*bitsd, *upload, **state)
+    await stage.run(*bitsd, "download", url, "copy.dat", **state)
 
 
 async def expect(stage: Stage) -> None:
@@ -400,6 +411,7 @@ _ALICE_WRITES = 'read = ["*"]\nwrite = ["alice"]'
 SCENES = [
     Scene(simple, "a Ping and an upload in three fragments, over one connection"),
     Scene(curl, "an upload by `examples/upload.sh`, so by curl: a connection each"),
+    Scene(our_client, "`bitsd upload`, then `bitsd download`"),
     Scene(expect, "a fragment from curl with Expect: 100-continue"),
     Scene(
         resumed,
