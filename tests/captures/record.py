@@ -78,7 +78,8 @@ README = """\
 
 Captures of real runs: bitsd, tcpdump on loopback (`-i lo -B 65536 -U`), as clients \
 curl, `bitsd` itself and the tests' own, which sends what it is told to. What they \
-carry was made for them; nobody's data is in it. They are in the public domain ([LICENSE](LICENSE), CC0 \
+carry was made for them; nobody's data is in it. They are in the public domain \
+([LICENSE](LICENSE), CC0 \
 1.0): use them to test other servers and clients.
 
 `PYTHONPATH=tests .venv/bin/python -m captures.record`, as root, makes them anew, or \
