@@ -392,8 +392,8 @@ class HttpServer(web.Server):
         if message is ERROR:
             message = message._replace(version=HttpVersion11)
         request = super()._make_request(message, payload, protocol, writer, task)
-        peer = request.remote or ""
-        if not self.proxies.trusts(peer):
+        if not isinstance(protocol, Connection) or not protocol.line.shared:
             return request
+        peer = request.remote or ""
         address, scheme = self.proxies.origin(peer, message.headers)
         return request.clone(remote=address, scheme=scheme or request.scheme)

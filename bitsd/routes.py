@@ -160,9 +160,11 @@ class Routes:
         """
         line = Connection.of(request).line
         if may.everyone:
-            through_proxy = line.certificate is not None and _proxied(request, line)
+            line.last = None
+            if line.certificate is None:
+                return None
             line.last = self._sign_in.certified(
-                place.offered, line, proxied=through_proxy
+                place.offered, line, proxied=_proxied(request, line)
             )
             return None if line.last is None else line.last.name
         if may.nobody:
