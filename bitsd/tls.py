@@ -9,7 +9,7 @@ import ssl
 import tempfile
 from asyncio import BaseTransport
 from datetime import UTC, datetime
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -175,9 +175,8 @@ class ServerContext(ssl.SSLContext):
     ) -> ssl.SSLObject:
         """The TLS of a new connection."""
         context, ours = self._current
-        # Passed on as they are.
-        wrapped = context.wrap_bio(incoming, outgoing, *arguments, **named)  # type: ignore[arg-type]
-        made = cast("Handshake", wrapped)
+        # Passed on as they are; what it makes is of `sslobject_class`.
+        made: Handshake = context.wrap_bio(incoming, outgoing, *arguments, **named)  # type: ignore[arg-type,assignment]
         made.ours, made.incoming, made.outgoing = ours, incoming, outgoing
         return made
 
