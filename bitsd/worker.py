@@ -18,6 +18,9 @@ from .server import Server
 #: What a serving process heeds; its supervisor blocks them until it does.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
+#: What a stop waits for files that are being read again, in seconds.
+RELOAD_SECONDS = 1.0
+
 #: Longest message on a line, in bytes: what the kernel has room for.
 MAXIMUM_MESSAGE = 1 << 18
 
@@ -79,6 +82,8 @@ async def _serve(
         await server.start()
         ready()
         await stop.wait()
+        if reloads:  # what was asked for before is done and told
+            await asyncio.wait(reloads, timeout=RELOAD_SECONDS)
         await server.stop()
     finally:
         # The loop is closed before its handlers are removed: what came in between
