@@ -14,6 +14,7 @@ from .client import Line, Unexpected, packet
 Way = Literal["Basic", "NTLM"]
 
 USER = "alice"
+# Of a server that lives for a benchmark.
 _PASSWORD = "correct horse"  # noqa: S105 - of a server that lives for a benchmark
 
 # Unicode, signatures and 128 bits, as most clients ask for.

@@ -136,6 +136,7 @@ class Line(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep it; with uvloop it is no asyncio.Transport, and works as one."""
+        # See above: the annotation names asyncio's own.
         self._transport = transport  # type: ignore[assignment]
         tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
         if tls is not None:

@@ -42,6 +42,7 @@ CLEAN = Talk().open().ask(GET).answer(OK).ask(GET).answer(OK)
 
 
 @pytest.mark.parametrize("cuts", [False, True])
+# pytest gives it by its name.
 def test_answers_are_waited_for_before_the_next_request(plan, cuts: bool):  # noqa: FBT001
     assert steps(plan(CLEAN, cuts=cuts)) == [
         "send 1",

@@ -254,6 +254,7 @@ async def test_a_server_that_does_not_read_on_can_be_answered_by(play):
 
 
 @pytest.mark.parametrize("cuts", [False, True])
+# pytest gives it by its name.
 async def test_a_server_that_stops_reading_is_not_waited_for(play, cuts: bool):  # noqa: FBT001
     async def server(reader, writer):
         connection = writer.get_extra_info("socket")
@@ -466,6 +467,7 @@ async def test_a_server_that_goes_away_is_told(tmp_path: Path):
 
 
 @pytest.mark.parametrize("trusted", [True, False])
+# pytest gives it by its name.
 async def test_a_server_may_speak_tls(tmp_path: Path, monkeypatch, trusted: bool):  # noqa: FBT001
     authority = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
